@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# Installs what the platform needs: system packages (apt) and Python packages (.venv).
+#
+#   ./bootstrap.sh            what `make up` needs
+#   ./bootstrap.sh --dev      also what `make test`, `make lint` and `make bench` need
+#
+# Only what is missing is installed. Server packages normally start themselves and enable
+# themselves for the next boot; here neither may happen, because the lab runs its own copies
+# inside namespaces and the host's ports belong to the host. A server that was there before
+# is left exactly as it was.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+dev=false
+[ "${1:-}" = "--dev" ] && dev=true
+
+fail() { # message, exit code (3: this host cannot)
+    printf 'bootstrap: %s\n' "$1" >&2
+    exit "${2:-3}"
+}
+
+# -- system packages ---------------------------------------------------------------------
+
+find_postgres() { ls /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -1; }
+
+have() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
+
+# A Python of 3.11 or newer that can make virtual environments.
+find_python() {
+    local candidate
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+            >/dev/null 2>&1; then
+            "$candidate" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+    return 1
+}
+
+missing=()
+need() { have "$1" || missing+=("$2"); } # program, Debian package
+need ip iproute2
+need iptables-restore iptables
+need nginx nginx-light
+need redis-server redis-server
+need bwrap bubblewrap
+need setpriv util-linux
+need curl curl
+need ping iputils-ping
+[ -n "$(find_postgres)" ] || missing+=(postgresql)
+$dev && need make make
+if ! find_python >/dev/null; then
+    # Ubuntu 22.04 ships 3.10 as python3 and 3.11 beside it.
+    if [ "$(apt-cache policy python3.11-venv 2>/dev/null | grep -c 'Candidate: [0-9]')" -gt 0 ] &&
+        ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        missing+=(python3.11 python3.11-venv)
+    else
+        missing+=(python3 python3-venv)
+    fi
+fi
+
+install_packages() {
+    have apt-get || fail "cannot install ${missing[*]}: this host has no apt-get; install them by hand and run this again"
+    [ "$(id -u)" = 0 ] || fail "cannot install ${missing[*]}: not root; run it with sudo, or install them by hand"
+    echo "bootstrap: installing ${missing[*]}"
+
+    # deb-systemd-invoke and invoke-rc.d ask policy-rc.d before they start anything (101: denied).
+    local policy=/usr/sbin/policy-rc.d saved="" cluster_dir=/etc/postgresql-common/createcluster.d
+    local no_cluster=$cluster_dir/orchestrator.conf made_dirs=()
+    restore() {
+        rm -f "$no_cluster"
+        if [ -n "$saved" ]; then mv -f "$saved" "$policy"; else rm -f "$policy"; fi
+        local dir
+        for dir in "${made_dirs[@]}"; do rmdir --ignore-fail-on-non-empty "$dir" 2>/dev/null || true; done
+    }
+    if [ -e "$policy" ]; then
+        saved=$(mktemp "$policy.XXXXXX")
+        cp -p "$policy" "$saved"
+    fi
+    trap restore EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy.new"
+    chmod 755 "$policy.new"
+    mv -f "$policy.new" "$policy"
+
+    # postgresql makes a cluster for itself on first installation; the lab makes its own.
+    case " ${missing[*]} " in
+        *" postgresql "*)
+            local dir
+            for dir in "$cluster_dir" /etc/postgresql-common; do [ -d "$dir" ] || made_dirs+=("$dir"); done
+            mkdir -p "$cluster_dir"
+            echo "create_main_cluster = false" >"$no_cluster"
+            ;;
+    esac
+
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || echo "bootstrap: apt-get update failed; trying with the lists that are here" >&2
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+        fail "cannot install ${missing[*]}: see apt-get's message above"
+
+    # Not at the next boot either. Units of packages that were here before are not touched.
+    if have systemctl && [ -d /run/systemd/system ] || [ -d /etc/systemd/system ]; then
+        local package unit
+        for package in "${missing[@]}"; do
+            case $package in
+                nginx-light) unit=nginx.service ;;
+                redis-server) unit=redis-server.service ;;
+                postgresql) unit=postgresql.service ;;
+                *) continue ;;
+            esac
+            systemctl disable --quiet "$unit" >/dev/null 2>&1 || true
+        done
+    fi
+    restore
+    trap - EXIT
+}
+
+[ ${#missing[@]} -eq 0 ] || install_packages
+
+# -- Python packages ---------------------------------------------------------------------
+
+lock=requirements.lock
+$dev && lock=requirements-dev.lock
+# The environment is made again when the lock changed or its Python is gone.
+wanted=$(sha256sum requirements.lock "$lock" pyproject.toml | sha256sum | cut -d' ' -f1)
+if ! { [ -x .venv/bin/python ] && .venv/bin/python -c '' 2>/dev/null; }; then
+    python=$(find_python) || fail "no Python of 3.11 or newer with the venv module found"
+    echo "bootstrap: making .venv with $python"
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+stamp=.venv/lock-$($dev && echo dev || echo run)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "bootstrap: installing Python packages from $lock"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock" ||
+        fail "cannot install the Python packages of $lock: see pip's message above"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . ||
+        fail "cannot install the orchestrator itself into .venv"
+    echo "$wanted" >"$stamp"
+fi

@@ -1,0 +1,233 @@
+"""Every fact that can happen, frozen; and its form on one line of JSON.
+
+State is a fold over these. Durations are never stored: they are differences of `mono_ns`
+(CLOCK_MONOTONIC, comparable within one boot, hence `boot_id` in `RunStarted`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+
+class Outcome(StrEnum):
+    """How a step on one node ended."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class Action(StrEnum):
+    """What a run does to its nodes."""
+
+    ENSURE = "ensure"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A command began to work on the lab."""
+
+    command: str
+    stack_digest: str
+    nodes: tuple[str, ...]
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepQueued:
+    """All needs of a node are met; it waits for a slot. `released_by` is the need met last."""
+
+    node: str
+    attempt: int
+    released_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """The intent, on disk before the world is touched."""
+
+    node: str
+    action: Action
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepProvisioned:
+    """The node's own work is done; its readiness gate is next."""
+
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateChecked:
+    """A probe's answer, told when it differs from the one before."""
+
+    node: str
+    probe: str
+    passed: bool
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetried:
+    """An attempt failed; the next one follows after `delay_s`."""
+
+    node: str
+    attempt: int
+    delay_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """The outcome of a node in this run."""
+
+    node: str
+    action: Action
+    outcome: Outcome
+    attempt: int
+    reason: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStarted:
+    """A process runs; pid and start time identify it after a crash of ours."""
+
+    node: str
+    pid: int
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExited:
+    """A process ended; negative codes are signals."""
+
+    node: str
+    pid: int
+    returncode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something worth telling that changes nothing, e.g. a setting left as it is."""
+
+    node: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A signal asked the run to stop."""
+
+    signal: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run's end; counts per outcome follow from the steps."""
+
+    outcome: Outcome
+    failed: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+Event = (
+    RunStarted
+    | StepQueued
+    | StepStarted
+    | StepProvisioned
+    | GateChecked
+    | StepRetried
+    | StepFinished
+    | ProcessStarted
+    | ProcessExited
+    | Noticed
+    | CancelRequested
+    | RunFinished
+)
+
+EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in EVENTS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event with its place in the journal."""
+
+    seq: int
+    run: str
+    wall_ns: int
+    mono_ns: int
+    event: Event
+
+
+def encode(record: Record) -> str:
+    """One line of JSON, without the newline."""
+    fields = {
+        field.name: getattr(record.event, field.name) for field in dataclasses.fields(record.event)
+    }
+    line = {
+        "seq": record.seq,
+        "run": record.run,
+        "wall_ns": record.wall_ns,
+        "mono_ns": record.mono_ns,
+        "event": type(record.event).__name__,
+        **fields,
+    }
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+def decode(line: str) -> Record:
+    """The record of one line. Raises ValueError with the reason if it is none."""
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(data, dict) or data.get("event") not in EVENTS:
+        raise ValueError("no known event in it")
+    name = data["event"]
+    kind, hints = EVENTS[name], HINTS[name]
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name not in data:
+            if field.default is dataclasses.MISSING:
+                raise ValueError(f"{name} without {field.name}")
+            continue
+        values[field.name] = _convert(data[field.name], hints[field.name], name, field.name)
+    envelope = {key: data.get(key) for key in ("seq", "wall_ns", "mono_ns")}
+    if not all(type(value) is int for value in envelope.values()):
+        raise ValueError("seq, wall_ns and mono_ns must be whole numbers")
+    if not isinstance(data.get("run"), str):
+        raise ValueError("run must be a string")
+    return Record(
+        seq=data["seq"],
+        run=data["run"],
+        wall_ns=data["wall_ns"],
+        mono_ns=data["mono_ns"],
+        event=kind(**values),
+    )
+
+
+def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
+    """The value in the field's type, or ValueError."""
+    if hint == tuple[str, ...]:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif isinstance(hint, type) and issubclass(hint, StrEnum):
+        if value in set(hint):
+            return hint(value)
+    elif hint is float:
+        if type(value) in (int, float):
+            return float(value)
+    elif type(value) is hint:
+        return value
+    raise ValueError(f"{event}.{field} has a wrong type or value: {value!r}")

@@ -1,0 +1,77 @@
+"""One lab: the stack's name, the host it lives on, and every name that follows from them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A stack on a host. `host` names a network namespace, or is empty for the root one.
+
+    Marks are derived from the name alone, so ownership survives the loss of all files.
+    """
+
+    stack: str
+    host: str = ""
+    state_root: Path = Path("/var/lib/orchestrator")
+    run_root: Path = Path("/run/orchestrator")
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack}@{self.host}" if self.host else self.stack
+
+    @property
+    def mark(self) -> str:
+        """The readable mark: link alias, rule comment, process environment."""
+        return f"orchestrator:{self.name}"
+
+    @property
+    def group(self) -> int:
+        """The link group that every link of ours is created in (`ip link show group N`).
+
+        A link's alias cannot be given at creation, its group can: no link of ours is ever
+        without its mark, not even for an instant.
+        """
+        digest = hashlib.sha256(self.mark.encode()).digest()
+        return 0x40000000 | int.from_bytes(digest[:4]) >> 2
+
+    @property
+    def chain_prefix(self) -> str:
+        """`ORC-SHOP`; a digest keeps long or private names apart (a chain has 28 bytes)."""
+        if self.host or len(self.stack) > 12:
+            return "ORC-" + hashlib.sha256(self.mark.encode()).hexdigest()[:10].upper()
+        return "ORC-" + self.stack.upper()
+
+    def namespace(self, name: str) -> str:
+        """The name in /run/netns: prefixed in a private lab, since that directory is shared."""
+        return f"{self.host}.{name}" if self.host else name
+
+    def mac(self, name: str) -> str:
+        """A fixed, locally administered address, so that neighbours stay right after a rebuild.
+
+        IEEE 802: bit 1 of the first octet marks a locally administered address.
+        """
+        digest = hashlib.sha256(f"{self.mark}/{name}".encode()).digest()
+        return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
+
+    @property
+    def state_dir(self) -> Path:
+        """What outlives `down`: data, secrets, logs, journal."""
+        return self.state_root / self.name
+
+    @property
+    def run_dir(self) -> Path:
+        """What does not outlive a boot: rendered files, sockets, the lock."""
+        return self.run_root / self.name
+
+    @property
+    def journal(self) -> Path:
+        return self.state_dir / "journal.jsonl"
+
+    def log(self, name: str) -> Path:
+        return self.state_dir / "logs" / f"{name}.log"

@@ -1,0 +1,57 @@
+"""The one protocol of everything we own, kernel object or process, and its laws.
+
+1. `ensure` is idempotent: after it `observe` is present, and a second call is `unchanged`.
+2. `remove` is idempotent and needs no memory: it works in a new process after a crash.
+3. Every partial state can be completed by `ensure` and taken away by `remove`.
+4. What is foreign is neither changed nor removed.
+5. `observe` tells the truth: it reads the world, never a cache, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from orchestrator.events import Event, Outcome
+
+Emit = Callable[[Event], None]
+
+
+class State(StrEnum):
+    """What is there now."""
+
+    ABSENT = "absent"
+    PARTIAL = "partial"
+    PRESENT = "present"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A state and, where it is not as wanted, the difference in words."""
+
+    state: State
+    detail: str = ""
+
+
+class Resource(Protocol):
+    """One thing we own: knows how to look at it, bring it about and take it away."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def observe(self) -> Observation: ...
+
+    async def ensure(self) -> Outcome: ...
+
+    async def remove(self) -> Outcome: ...
+
+
+class Gate(Protocol):
+    """Stays shut until the resource behind it proves, by its protocol, that it works."""
+
+    async def wait_for(self) -> None:
+        """Returns when it is open. Raises ProcessError if what it waits for has died."""
+        ...

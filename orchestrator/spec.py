@@ -1,0 +1,347 @@
+"""The stack as frozen models: networks, services, jobs, checks."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from orchestrator.lab import IFNAMSIZ
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
+
+
+def _seconds(value: Any) -> Any:
+    """`30s`, `500ms`, `2m` or a number of seconds."""
+    if isinstance(value, str) and (match := DURATION.fullmatch(value.strip())):
+        return float(match[1]) * UNITS_S[match[2]]
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no duration; write 500ms, 30s or 2m")
+    return value
+
+
+def _signal(value: Any) -> Any:
+    """`TERM` is `SIGTERM`."""
+    return value if not isinstance(value, str) or value.startswith("SIG") else f"SIG{value}"
+
+
+def _publish(value: Any) -> Any:
+    """`8080:80` as in Docker Compose: host port, then the service's."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})(?:/tcp)?", value)
+    if match is None:
+        raise ValueError(f'{value!r} is no published port; write "8080:80"')
+    return {"host": int(match[1]), "service": int(match[2])}
+
+
+def _in_stack(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError(f"{value!r} must lie below the stack file's directory")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or ".." in value.split("/") or value == "/":
+        raise ValueError(f"{value!r} must be an absolute path without ..")
+    return value.rstrip("/")
+
+
+def _no_zero(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a zero byte")
+    return value
+
+
+# A name becomes a file, a namespace and a host name: RFC 1123 labels fit all three.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", max_length=40)
+]
+# IFNAMSIZ is checked by hand, for its own message.
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, le=86_400),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
+            ]
+        }
+    ),
+]
+StackPath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_in_stack)]
+AbsolutePath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_absolute)]
+# A whole number in YAML is fine as an argument or in the environment; a float is rarely meant.
+Text = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    AfterValidator(_no_zero),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+
+
+class Model(BaseModel):
+    """Frozen; unknown keys are errors; text is not turned into numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Condition(StrEnum):
+    """What a need waits for, with the words of Docker Compose in short."""
+
+    STARTED = "started"
+    READY = "ready"
+    COMPLETED = "completed"
+
+
+class Network(Model):
+    """A bridge; its key is the bridge's name."""
+
+    address: Annotated[IPv4Interface, WithJsonSchema({"type": "string"})] = Field(
+        description="The bridge's own address with its prefix length, e.g. 10.0.0.1/16."
+    )
+    masquerade: bool = Field(
+        True, description="Let the network reach the outside behind the host's address."
+    )
+
+
+class Attachment(Model):
+    """A service's place on a network."""
+
+    address: IPv4Address
+    interface: InterfaceName | None = Field(
+        None, description="Name inside the namespace; the bridge's end adds -br to it."
+    )
+
+
+def _attachment(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
+
+
+class Retry(Model):
+    """Attempts with exponential backoff and jitter between them."""
+
+    attempts: int = Field(3, ge=1, le=100)
+    backoff_s: Seconds = Field(0.2, alias="backoff")
+    max_backoff_s: Seconds = Field(5.0, alias="max_backoff")
+
+
+class Stop(Model):
+    """How a process is asked to leave, and how long it may take."""
+
+    signal: Annotated[
+        Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"],
+        BeforeValidator(_signal),
+    ] = "SIGTERM"
+    grace_s: Seconds = Field(10.0, alias="grace")
+
+
+class HttpProbe(Model):
+    """GET answers with that status and a body that contains the text."""
+
+    port: Port
+    path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$")] = "/health"
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    contains: str = ""
+
+
+class PostgresProbe(Model):
+    """SELECT 1 on that database as that user."""
+
+    database: Text
+    port: Port = 5432
+    user: Text = "postgres"
+    password: Name | None = Field(None, description="Name of the secret that holds it.")
+
+
+class RedisProbe(Model):
+    """PING answers PONG."""
+
+    port: Port = 6379
+    user: Text | None = None
+    password: Name | None = Field(None, description="Name of the secret that holds it.")
+
+
+class Readiness(Model):
+    """Everything that is given must hold, in this order: notify, tcp, then the protocols."""
+
+    notify: bool = Field(False, description="The program sends READY=1 (sd_notify).")
+    tcp: Port | None = None
+    http: HttpProbe | None = None
+    postgres: PostgresProbe | None = None
+    redis: RedisProbe | None = None
+    interval_s: Seconds = Field(
+        0.1, alias="interval", description="Longest pause between two probes; the first is 2 ms."
+    )
+
+
+class ConfigFile(Model):
+    """A file that is rendered for the service (jinja2) and mounted at its key."""
+
+    template: StackPath | None = None
+    content: Text | None = None
+    on_host: bool = Field(
+        False, description="Also link it at the same path on the host, to look at."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template is None) == (self.content is None):
+            raise ValueError("give either template or content")
+        return self
+
+
+class Process(Model):
+    """What services and jobs have in common."""
+
+    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$")] = Field(
+        "auto", description="auto: a user id of its own without a host account; or a name."
+    )
+    environment: dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text
+    ] = {}
+    files: dict[AbsolutePath, ConfigFile] = {}
+    secrets: tuple[Name, ...] = ()
+    needs: dict[Name, Condition | None] = {}
+    retry: Retry = Retry()  # type: ignore[call-arg]
+    deadline_s: Seconds = Field(60.0, alias="deadline")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_as_list(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("needs"), list):
+            names = data["needs"]
+            if all(isinstance(name, str) for name in names):
+                return {**data, "needs": dict.fromkeys(names)}
+        return data
+
+
+class Service(Process):
+    """A namespace on the network(s) and, with a command, a process that runs in it."""
+
+    layer: Name = "services"
+    namespace: Name | None = Field(None, description="Default: the service's own name.")
+    networks: dict[Name, Annotated[Attachment, BeforeValidator(_attachment)]] = {}
+    command: tuple[Text, ...] | None = Field(None, min_length=1)
+    data: tuple[AbsolutePath, ...] = Field(
+        (), description="Directories that are kept over restarts and `down`."
+    )
+    ports: tuple[Annotated[PublishedPort, BeforeValidator(_publish)], ...] = ()
+    readiness: Readiness = Readiness()  # type: ignore[call-arg]
+    stop: Stop = Stop()  # type: ignore[call-arg]
+
+
+class PublishedPort(Model):
+    """Host port → service port, for clients from everywhere."""
+
+    host: Port
+    service: Port
+
+
+class Job(Process):
+    """A command that runs to its end once; `of` names the service whose place it takes."""
+
+    of: Name
+    command: tuple[Text, ...] = Field(min_length=1)
+    network: bool = Field(True, description="False: it needs no network and can start at once.")
+    creates: AbsolutePath | None = Field(
+        None, description="It is done for good once this path exists (in a data directory)."
+    )
+
+
+class Expect(Model):
+    """What an answer must look like."""
+
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    contains: str = ""
+    json_keys: tuple[str, ...] = Field((), alias="json", description="Keys the object must have.")
+
+
+class CheckStep(Model):
+    """One HTTP request from the lab's host."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
+    url: Annotated[str, StringConstraints(pattern=r"^http://[^\s]+$")]
+    headers: dict[str, str] = {}
+    body: dict[str, Any] | None = None
+    expect: Expect = Expect()  # type: ignore[call-arg]
+    save: dict[Name, str] = Field(
+        {}, description="name: key of the answer, for {name} in later URLs and bodies."
+    )
+
+
+class Check(Model):
+    """Requests through the platform, in order; a gate of `up`, or a row of `verify` only."""
+
+    title: str = ""
+    gate: bool = False
+    needs: tuple[Name, ...] = ()
+    deadline_s: Seconds = Field(30.0, alias="deadline")
+    steps: tuple[CheckStep, ...] = Field(min_length=1)
+
+
+class Stack(Model):
+    """A whole platform: networks, services, jobs, secrets, checks."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    networks: dict[InterfaceName, Network] = Field(min_length=1)
+    path: tuple[Text, ...] = Field(
+        (), description="Directories (globs) put before PATH; of several matches the newest."
+    )
+    secrets: tuple[Name, ...] = Field((), description="Random passwords made at first start.")
+    services: dict[Name, Service] = Field(min_length=1, max_length=1000)
+    jobs: dict[Name, Job] = {}
+    checks: dict[Name, Check] = {}
+
+    def namespace_of(self, service: str) -> str:
+        return self.services[service].namespace or service
+
+    def home_of(self, service: str) -> str:
+        """The service that declares the networks of this service's namespace."""
+        namespace = self.namespace_of(service)
+        for name, other in self.services.items():
+            if other.networks and self.namespace_of(name) == namespace:
+                return name
+        return service
+
+    def address_of(self, service: str) -> IPv4Address | None:
+        """The service's first address."""
+        for attachment in self.services[self.home_of(service)].networks.values():
+            return attachment.address
+        return None
+
+    def interface_of(self, service: str, network: str) -> str:
+        """The inner interface's name: given, or `veth-<service>` cut to what fits."""
+        given = self.services[service].networks[network].interface
+        if given is not None:
+            return given
+        others = list(self.services[service].networks)
+        tail = "" if others[0] == network else str(others.index(network))
+        room = IFNAMSIZ - len(PORT_SIDE) - len("veth-") - len(tail)
+        namespace = self.namespace_of(service)
+        if len(namespace) <= room:
+            return f"veth-{namespace}{tail}"
+        return f"veth-{sha256(namespace.encode()).hexdigest()[:room]}{tail}"
+
+    def condition_of(self, name: str, given: Condition | None) -> Condition:
+        """A need without a condition waits for the most that its target can reach."""
+        return given or (Condition.COMPLETED if name in self.jobs else Condition.READY)

@@ -1,0 +1,244 @@
+"""The stack file's text to a valid `Stack`, or to every problem in it with its line; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from orchestrator.document import Path, dotted, line_of, parse
+from orchestrator.errors import Problem, SpecError
+from orchestrator.lab import IFNAMSIZ
+from orchestrator.needs import find_circle
+from orchestrator.spec import (
+    PORT_SIDE,
+    Check,
+    Condition,
+    Job,
+    Model,
+    Network,
+    Process,
+    Readiness,
+    Service,
+    Stack,
+)
+
+Complain = Callable[[Path, str], None]
+
+
+def parse_stack(text: str, file: str) -> Stack:
+    """The stack in the text. Raises SpecError with every problem found, each with its line."""
+    data, lines = parse(text, file)
+    if not isinstance(data, dict):
+        raise SpecError(file, [Problem("(file)", 1, "must be a mapping with name, networks, …")])
+    try:
+        stack = Stack.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(file, _schema_problems(error, lines)) from error
+    problems = sorted(_relations(stack, lines), key=lambda problem: problem.line)
+    if problems:
+        raise SpecError(file, problems)
+    if circle := find_circle(need_graph(stack)):
+        first = circle[0]
+        kind = "services" if first in stack.services else "jobs"
+        line = line_of((kind, first, "needs"), lines)
+        text_ = "needs form a circle: " + " → ".join(circle)
+        raise SpecError(file, [Problem(f"{kind}.{first}.needs", line, text_)])
+    return stack
+
+
+def need_graph(stack: Stack) -> dict[str, set[str]]:
+    """Who needs whom, among services and jobs."""
+    graph = {name: set(service.needs) for name, service in stack.services.items()}
+    graph |= {name: set(job.needs) for name, job in stack.jobs.items()}
+    return graph
+
+
+def json_schema() -> dict[str, Any]:
+    """The stack file's JSON Schema (draft 2020-12) for editors."""
+    schema = Stack.model_json_schema(by_alias=True)
+    for model in ("Service", "Job"):
+        needs = schema["$defs"][model]["properties"]["needs"]
+        names = {"type": "array", "items": {"type": "string"}}
+        needs["anyOf"] = [
+            {key: needs.pop(key) for key in ("type", "additionalProperties") if key in needs},
+            names,
+        ]
+        needs.pop("propertyNames", None)
+    _allow_shorthand(schema, "Attachment")
+    _allow_shorthand(schema, "PublishedPort")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "orchestrator stack"
+    return schema
+
+
+def _allow_shorthand(schema: dict[str, Any], model: str) -> None:
+    """A plain string is allowed where the model takes one (`10.0.0.10`, `8080:80`)."""
+    schema["$defs"][model] = {"anyOf": [{"type": "string"}, schema["$defs"][model]]}
+
+
+WORDS = {
+    "extra_forbidden": "unknown key",
+    "missing": "is missing",
+}
+
+
+def _schema_problems(error: ValidationError, lines: dict[Path, int]) -> list[Problem]:
+    problems = []
+    for item in error.errors():
+        path = tuple(part for part in item["loc"] if part != "[key]")
+        message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
+        if item["type"] not in WORDS and isinstance(item["input"], str | int | float | bool):
+            message += f" (found {str(item['input'])[:60]!r})"
+        if item["type"] == "extra_forbidden":
+            message += _allowed(path)
+        problems.append(Problem(dotted(path), line_of(path, lines), message))
+    return problems
+
+
+MODEL_AT: dict[str, type[Model]] = {
+    "services": Service,
+    "jobs": Job,
+    "networks": Network,
+    "checks": Check,
+}
+
+
+def _allowed(path: Path) -> str:
+    """The keys that could be meant, for the levels at which most slips happen."""
+    model: type[Model] | None = None
+    if len(path) == 1:
+        model = Stack
+    elif len(path) == 3:
+        model = MODEL_AT.get(str(path[0]))
+    if model is None:
+        return ""
+    names = sorted(field.alias or name for name, field in model.model_fields.items())
+    return f"; known here: {', '.join(names)}"
+
+
+def _relations(stack: Stack, lines: dict[Path, int]) -> list[Problem]:
+    """What no single value can tell: clashes and references."""
+    problems: list[Problem] = []
+
+    def complain(path: Path, message: str) -> None:
+        problems.append(Problem(dotted(path), line_of(path, lines), message))
+
+    _check_networks(stack, complain)
+    _check_attachments(stack, complain)
+    _check_ports(stack, complain)
+    _check_references(stack, complain)
+    return problems
+
+
+def _check_networks(stack: Stack, complain: Complain) -> None:
+    seen: list[tuple[str, Network]] = []
+    for name, network in stack.networks.items():
+        path = ("networks", name)
+        if len(name) > IFNAMSIZ:
+            complain(path, f"bridge name is {len(name)} characters long, {IFNAMSIZ} are allowed")
+        subnet = network.address.network
+        if subnet.prefixlen > 30:
+            complain((*path, "address"), f"{subnet} has no room for a service")
+        elif network.address.ip in (subnet.network_address, subnet.broadcast_address):
+            complain((*path, "address"), f"{network.address.ip} is no host address in {subnet}")
+        if not subnet.is_private or subnet.is_loopback or subnet.is_link_local:
+            complain((*path, "address"), f"{subnet} must be a private subnet (RFC 1918)")
+        for other_name, other in seen:
+            if subnet.overlaps(other.address.network):
+                complain((*path, "address"), f"{subnet} overlaps with network {other_name}")
+        seen.append((name, network))
+
+
+def _check_attachments(stack: Stack, complain: Complain) -> None:
+    taken = {str(network.address.ip): f"bridge {name}" for name, network in stack.networks.items()}
+    interfaces: dict[str, str] = dict.fromkeys(stack.networks, "a network")
+    homes: dict[str, str] = {}
+    for name, service in stack.services.items():
+        namespace = stack.namespace_of(name)
+        if service.networks:
+            if namespace in homes:
+                path = ("services", name, "networks")
+                complain(path, f"namespace {namespace} already has those of {homes[namespace]}")
+            homes.setdefault(namespace, name)
+        for network, attachment in service.networks.items():
+            path = ("services", name, "networks", network)
+            if network not in stack.networks:
+                complain(path, f"unknown network; known: {', '.join(stack.networks)}")
+                continue
+            subnet = stack.networks[network].address.network
+            address = attachment.address
+            if address not in subnet:
+                complain(path, f"{address} is outside the network's subnet {subnet}")
+            elif address in (subnet.network_address, subnet.broadcast_address):
+                complain(path, f"{address} is no host address in {subnet}")
+            if owner := taken.get(str(address)):
+                complain(path, f"{address} is already the address of {owner}")
+            taken.setdefault(str(address), name)
+            inner = stack.interface_of(name, network)
+            limit = IFNAMSIZ - len(PORT_SIDE)
+            if len(inner) > limit:
+                complain(
+                    path,
+                    f"interface name {inner} is {len(inner)} characters long; with {PORT_SIDE} "
+                    f"for the bridge's end it must fit in {IFNAMSIZ}, so {limit} are allowed",
+                )
+            for link in (inner, inner + PORT_SIDE):
+                if owner := interfaces.get(link):
+                    complain(path, f"interface name {link} is already used by {owner}")
+                interfaces.setdefault(link, name)
+    for name in stack.services:
+        if stack.namespace_of(name) not in homes:
+            complain(("services", name), "has no network: give networks, or another's namespace")
+
+
+def _check_ports(stack: Stack, complain: Complain) -> None:
+    taken: dict[int, str] = {}
+    for name, service in stack.services.items():
+        for index, port in enumerate(service.ports):
+            path = ("services", name, "ports", index)
+            if owner := taken.get(port.host):
+                complain(path, f"host port {port.host} is already published by {owner}")
+            taken.setdefault(port.host, name)
+
+
+def _check_references(stack: Stack, complain: Complain) -> None:
+    known = {**dict.fromkeys(stack.services, "services"), **dict.fromkeys(stack.jobs, "jobs")}
+    secrets = set(stack.secrets)
+    for name, job in stack.jobs.items():
+        if name in stack.services:
+            complain(("jobs", name), "a service has the same name")
+        if job.of not in stack.services:
+            complain(("jobs", name, "of"), f"unknown service {job.of}")
+            continue
+        data = stack.services[job.of].data
+        if job.creates and not any(job.creates.startswith(f"{root}/") for root in data):
+            complain(("jobs", name, "creates"), f"must lie in a data directory of {job.of}")
+    processes: list[tuple[str, str, Process]] = [
+        *(("services", name, service) for name, service in stack.services.items()),
+        *(("jobs", name, job) for name, job in stack.jobs.items()),
+    ]
+    for kind, name, process in processes:
+        for need, condition in process.needs.items():
+            path = (kind, name, "needs", need)
+            if need not in known:
+                complain(path, f"unknown need; known: {', '.join(known)}")
+            elif (condition is Condition.COMPLETED) != (need in stack.jobs) and condition:
+                allowed = "completed" if need in stack.jobs else "started or ready"
+                complain(path, f"a {known[need][:-1]} can only be {allowed}, not {condition}")
+        for index, secret in enumerate(process.secrets):
+            if secret not in secrets:
+                complain((kind, name, "secrets", index), f"unknown secret {secret}")
+    for name, service in stack.services.items():
+        for kind in ("postgres", "redis"):
+            probe = getattr(service.readiness, kind)
+            if probe is not None and probe.password and probe.password not in secrets:
+                path = ("services", name, "readiness", kind, "password")
+                complain(path, f"unknown secret {probe.password}")
+        if service.command is None and service.readiness != Readiness():  # type: ignore[call-arg]
+            complain(("services", name, "readiness"), "there is no command that could be ready")
+    for name, check in stack.checks.items():
+        for index, need in enumerate(check.needs):
+            if need not in known:
+                complain(("checks", name, "needs", index), f"unknown need {need}")
