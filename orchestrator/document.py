@@ -70,9 +70,9 @@ def _build(node: yaml.Node, at: Path, lines: dict[Path, int], problems: list[Pro
 def _scalar(node: yaml.Node) -> Any:
     loader = yaml.SafeLoader("")
     try:
-        value = loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        value = loader.construct_object(node, deep=True)
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     return value if isinstance(value, str | int | float | bool | None) else node.value
 
 

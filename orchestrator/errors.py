@@ -3,9 +3,8 @@
 ```
 OrchestratorError            1    something went wrong at run time
 ├── SpecError                2    the stack file is wrong: file, line, path, what is allowed
-│   └── CycleError           2    needs form a circle: a → b → a
 ├── UsageError               2    wrong flag, unknown node: nothing was changed
-├── HostError                3    this host cannot: not root, tool missing, port taken; says the mend
+├── HostError                3    not root, tool missing, port taken; says the mend
 ├── BusyError                4    another run holds this lab: pid, since when
 ├── ResourceError            1    cannot <action> <resource>: <reason>
 │   ├── TransientError       1    the same call may succeed soon
@@ -52,15 +51,6 @@ class SpecError(OrchestratorError):
         ]
         super().__init__("\n".join(lines))
         self.file, self.problems = file, tuple(problems)
-
-
-class CycleError(SpecError):
-    """Needs form a circle, which is named."""
-
-    def __init__(self, circle: Sequence[str], *, file: str = "stack", line: int = 0) -> None:
-        text = "needs form a circle: " + " → ".join(circle)
-        super().__init__(file, [Problem("needs", line, text)])
-        self.circle = tuple(circle)
 
 
 class UsageError(OrchestratorError):

@@ -55,3 +55,11 @@ class Gate(Protocol):
     async def wait_for(self) -> None:
         """Returns when it is open. Raises ProcessError if what it waits for has died."""
         ...
+
+    def last_answer(self) -> str:
+        """The last probe's answer, for the error message; empty if none was asked."""
+        ...
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The last lines that the process behind it wrote."""
+        ...

@@ -159,11 +159,11 @@ def _check_attachments(stack: Stack, complain: Complain) -> None:
         namespace = stack.namespace_of(name)
         if service.networks:
             if namespace in homes:
-                path = ("services", name, "networks")
-                complain(path, f"namespace {namespace} already has those of {homes[namespace]}")
+                here = ("services", name, "networks")
+                complain(here, f"namespace {namespace} already has those of {homes[namespace]}")
             homes.setdefault(namespace, name)
         for network, attachment in service.networks.items():
-            path = ("services", name, "networks", network)
+            path: Path = ("services", name, "networks", network)
             if network not in stack.networks:
                 complain(path, f"unknown network; known: {', '.join(stack.networks)}")
                 continue
@@ -221,7 +221,7 @@ def _check_references(stack: Stack, complain: Complain) -> None:
     ]
     for kind, name, process in processes:
         for need, condition in process.needs.items():
-            path = (kind, name, "needs", need)
+            path: Path = (kind, name, "needs", need)
             if need not in known:
                 complain(path, f"unknown need; known: {', '.join(known)}")
             elif (condition is Condition.COMPLETED) != (need in stack.jobs) and condition:

@@ -1,0 +1,235 @@
+"""Composition root: from a stack file to runs on a lab."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import secrets as random
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from orchestrator.engine.bus import Bus, Sight
+from orchestrator.engine.executor import Executor, Result
+from orchestrator.engine.plan import Node
+from orchestrator.errors import HostError, SpecError, UsageError
+from orchestrator.events import (
+    Action,
+    CancelRequested,
+    Event,
+    Outcome,
+    RunFinished,
+    RunStarted,
+)
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.lab import Lab
+from orchestrator.lock import lock
+from orchestrator.preflight import check_host
+from orchestrator.processes import procfs
+from orchestrator.processes.files import Secrets
+from orchestrator.resource import Observation
+from orchestrator.sights import journal
+from orchestrator.spec import Stack
+from orchestrator.stack import Compiler
+from orchestrator.stackfile import parse_stack
+
+HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host across labs
+
+
+@dataclass(frozen=True)
+class App:
+    """One stack on one lab; everything that a command needs."""
+
+    stack: Stack
+    directory: Path
+    text: str
+    lab: Lab
+    max_workers: int
+
+    @cached_property
+    def compiler(self) -> Compiler:
+        return Compiler(
+            stack=self.stack,
+            lab=self.lab,
+            directory=self.directory,
+            memory=self.lab.run_root / HOSTS_DIR,
+            emit=self.emit,
+            netlink=Netlink(),
+            secrets=Secrets(self.lab.state_dir / "secrets"),
+        )
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """Every node of the stack. Raises SpecError."""
+        return self.compiler.nodes()
+
+    @cached_property
+    def _current(self) -> dict[str, Bus]:
+        return {}
+
+    def emit(self, event: Event) -> None:
+        """To the run under way; outside of one there is nobody to tell."""
+        if bus := self._current.get("bus"):
+            bus.emit(event)
+
+    async def up(self, sights: list[Sight], *, complain: Callable[[str], None]) -> Result:
+        """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
+        require_root()
+        nodes = self.nodes
+        self.compiler.check_templates()
+        with lock(self.lab, "up"):
+            await check_host(self.stack, self.lab, self.compiler)
+            self.compiler.secrets.ensure(self.stack.secrets)
+            orphans = self._orphans()
+            if orphans:
+                result = await self._run("prune", orphans, Action.REMOVE, sights, complain)
+                if result.outcome is Outcome.FAILED:
+                    return result
+            self._record()
+            return await self._run("up", nodes, Action.ENSURE, sights, complain)
+
+    @property
+    def _recorded(self) -> Path:
+        return self.lab.run_dir / "stack.yaml"
+
+    def _record(self) -> None:
+        """Keeps the stack that is up: `down` takes that away, whatever became of the file."""
+        self.lab.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self._recorded.with_suffix(".new")
+        draft.write_text(self.text)
+        draft.rename(self._recorded)
+
+    def _orphans(self) -> dict[str, Node]:
+        """Nodes of the stack that is up which this stack no longer has."""
+        try:
+            text = self._recorded.read_text()
+            stack = parse_stack(text, str(self._recorded))
+        except (OSError, SpecError):
+            return {}
+        if text == self.text:
+            return {}
+        former = replace(self.compiler, stack=stack).nodes()
+        gone = {name: node for name, node in former.items() if name not in self.nodes}
+        return {
+            name: replace(node, needs={n: s for n, s in node.needs.items() if n in gone})
+            for name, node in gone.items()
+        }
+
+    async def down(
+        self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]
+    ) -> Result:
+        """Takes everything of this lab away. Data stays unless `volumes`."""
+        require_root()
+        with lock(self.lab, "down"):
+            nodes = {**self.nodes, **self._orphans()}
+            result = await self._run("down", nodes, Action.REMOVE, sights, complain)
+            if result.outcome is not Outcome.FAILED:
+                self.forget(volumes=volumes)
+        return result
+
+    def forget(self, *, volumes: bool) -> None:
+        """Files that have no meaning without the lab; with `volumes` its data too."""
+        if volumes:
+            shutil.rmtree(self.lab.state_dir, ignore_errors=True)
+        shutil.rmtree(self.lab.run_dir, ignore_errors=True)
+        self.forget_host()
+        if volumes:
+            with contextlib.suppress(OSError):
+                self.lab.state_root.rmdir()
+
+    def forget_host(self) -> None:
+        """What is remembered of this host, as far as no lab needs it any more."""
+        memory = self.compiler.host_memory
+        for directory in (memory / "sysctl", memory, memory.parent):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+    async def observe(self) -> dict[str, Observation]:
+        """What is there now, node by node."""
+        require_root()
+        return {name: await node.resource.observe() for name, node in self.nodes.items()}
+
+    async def _run(
+        self,
+        command: str,
+        nodes: Mapping[str, Node],
+        action: Action,
+        sights: list[Sight],
+        complain: Callable[[str], None],
+    ) -> Result:
+        history = journal.read(self.lab.journal)
+        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + random.token_hex(2)
+        bus = Bus(run, first_seq=history.next_seq, broken=complain)
+        book = journal.Journal(self.lab.journal)
+        bus.add(book.append)
+        for sight in sights:
+            bus.add(sight)
+        self._current["bus"] = bus
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers)
+        bus.emit(RunStarted(command, digest, tuple(nodes), procfs.boot_id()))
+        try:
+            async with _stoppable(bus.emit):
+                result = await executor.run(action)
+            bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
+        except asyncio.CancelledError:
+            bus.emit(RunFinished(Outcome.CANCELLED, (), ()))
+            raise
+        finally:
+            self._current.clear()
+            book.close()
+        return result
+
+
+@contextlib.asynccontextmanager
+async def _stoppable(emit: Callable[[Event], None]) -> AsyncIterator[None]:
+    """SIGINT and SIGTERM cancel the run once; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    seen: list[str] = []
+
+    def stop(number: signal.Signals) -> None:
+        if seen:
+            os._exit(130)
+        seen.append(number.name)
+        emit(CancelRequested(number.name))
+        if task is not None:
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def require_root() -> None:
+    """Raises HostError."""
+    if os.geteuid() != 0:
+        raise HostError("this needs root", mend="run it with sudo")
+
+
+def load_stack(path: Path) -> tuple[Stack, str]:
+    """The stack in the file and its text. Raises UsageError, SpecError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the stack file {path}: {error}") from error
+    return parse_stack(text, str(path)), text
+
+
+def open_app(
+    path: Path, *, host: str, state_root: Path, run_root: Path, max_workers: int = 32
+) -> App:
+    """The app of a stack file on a host. Raises UsageError, SpecError."""
+    stack, text = load_stack(path)
+    lab = Lab(stack.name, host, state_root, run_root)
+    return App(stack, path.resolve().parent, text, lab, max_workers)

@@ -1,0 +1,90 @@
+"""argv → one command → exit code. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from orchestrator.errors import BUG, INTERRUPTED, OrchestratorError
+
+# name → (module of orchestrator.commands, what it does in one line)
+COMMANDS = {
+    "up": ("run", "Bring up everything that is missing."),
+    "down": ("run", "Take everything away and leave the host as it was."),
+    "status": ("look", "What is there now: state, pid, address, uptime, last error."),
+    "plan": ("look", "What `up` would do, and why."),
+    "events": ("look", "The journal: what happened, or what happens."),
+    "logs": ("look", "What the services wrote."),
+    "exec": ("enter", "Run a command in a service's network namespace."),
+    "shell": ("enter", "A shell in a service's network namespace."),
+    "validate": ("check", "Check a stack file."),
+    "schema": ("check", "Print the stack file's JSON Schema, for editors."),
+    "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
+    "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
+    "graph": ("draw", "The dependency graph."),
+    "topology": ("draw", "The network as the kernel has it now."),
+    "rules": ("draw", "Our iptables rules with counters and explanations."),
+    "completion": ("check", "Print the shell's completion script."),
+}
+
+
+class Commands(click.Group):
+    """Knows every command's name; loads its module when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"orchestrator.commands.{COMMANDS[cmd_name][0]}")
+        found = getattr(module, cmd_name if cmd_name != "exec" else "exec_")
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="orchestrator")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Run a microservice platform on this host from kernel primitives alone."""
+    ctx.obj = {"debug": debug}
+
+
+def main() -> None:
+    """Every way out: 0 done, 1 failed, 2 wrong use, 3 host cannot, 4 busy, 130 interrupted."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("ORCHESTRATOR_DEBUG"))
+    if debug:
+        sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OrchestratorError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"orchestrator: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort
+        if debug:
+            traceback.print_exc()
+        click.echo(f"orchestrator: {type(error).__name__}: {error}", err=True)
+        click.echo("  this is a bug; --debug shows where", err=True)
+        sys.exit(BUG)

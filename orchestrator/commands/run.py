@@ -1,0 +1,129 @@
+"""`up` and `down`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+
+from orchestrator.app import App
+from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.engine.bus import Sight
+from orchestrator.engine.executor import Result
+from orchestrator.errors import INTERRUPTED
+from orchestrator.events import Outcome, Record, StepFinished
+from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Events as lines of JSON.")
+
+
+class Finished:
+    """Keeps how each step ended, for the report."""
+
+    def __init__(self) -> None:
+        self.steps: list[StepFinished] = []
+
+    def __call__(self, record: Record) -> None:
+        if isinstance(record.event, StepFinished):
+            self.steps.append(record.event)
+
+
+@contextlib.contextmanager
+def watching(app: App, *, as_json: bool) -> Iterator[list[Sight]]:
+    """The sights for one run: what the person at the terminal sees."""
+    if as_json:
+        yield [JsonLines()]
+    elif is_terminal():
+        with LiveTable({name: node.layer for name, node in app.nodes.items()}) as table:
+            yield [table]
+    else:
+        yield [PlainLines()]
+
+
+def complain(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+@click.command()
+@click.option(
+    "--max-workers",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="How many nodes may be worked on at once.",
+)
+@json_option
+@target_options
+def up(target: Target, max_workers: int, as_json: bool) -> None:
+    """Bring up everything that is missing; done when a request reached the database."""
+    app = target.enter(create=True, max_workers=max_workers)
+    begun = time.monotonic()
+    finished = Finished()
+
+    async def work() -> Result:
+        try:
+            return await app.up([*sights, finished], complain=complain)
+        finally:
+            await target.leave(app)
+
+    with watching(app, as_json=as_json) as sights:
+        result = _run(work())
+    if result.outcome is Outcome.FAILED:
+        click.echo(failure_report(finished.steps), err=True)
+        click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
+        sys.exit(1)
+    if as_json:
+        return
+    seconds = time.monotonic() - begun
+    count = len(result.outcomes)
+    if result.outcome is Outcome.UNCHANGED:
+        click.echo(f"already up: {count} nodes are as wanted, nothing was changed")
+        return
+    click.echo(f"up: {count} nodes in {seconds:.2f} s")
+    for name, service in app.stack.services.items():
+        for port in service.ports:
+            prefix = f"ip netns exec {app.lab.host} " if app.lab.host else ""
+            click.echo(f"  {name}: {prefix}curl http://localhost:{port.host}/")
+
+
+@click.command()
+@click.option("--volumes", is_flag=True, help="Data, secrets, logs and journal too.")
+@json_option
+@target_options
+def down(target: Target, volumes: bool, as_json: bool) -> None:
+    """Take everything away and leave the host as it was; data stays."""
+    if target.is_absent():
+        app = target.open()
+        app.forget(volumes=volumes)
+        click.echo("nothing is up")
+        return
+    app = target.enter()
+    begun = time.monotonic()
+    finished = Finished()
+
+    async def work() -> Result:
+        result = await app.down([*sights, finished], volumes=volumes, complain=complain)
+        await target.leave(app)
+        return result
+
+    with watching(app, as_json=as_json) as sights:
+        result = _run(work())
+    if result.outcome is Outcome.FAILED:
+        click.echo(failure_report(finished.steps), err=True)
+        sys.exit(1)
+    if not as_json:
+        text = "nothing was up" if result.outcome is Outcome.UNCHANGED else "down"
+        kept = "" if volumes else f"; data stays in {app.lab.state_dir}"
+        click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
+
+
+def _run(work: object) -> Result:
+    try:
+        return asyncio.run(work)  # type: ignore[arg-type]
+    except asyncio.CancelledError:
+        click.echo("interrupted: what worked stays up", err=True)
+        sys.exit(INTERRUPTED)

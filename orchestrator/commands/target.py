@@ -1,0 +1,134 @@
+"""Which stack on which lab: the options that every command shares."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.app import App, open_app, require_root
+from orchestrator.errors import UsageError
+from orchestrator.kernel.namespace import NamespaceDirectory
+from orchestrator.privatehost import PrivateHost
+
+DEFAULT_STACK = Path("services", "stack.yaml")
+OWN_STACK = Path(__file__).parents[2] / DEFAULT_STACK  # of the checkout that this runs from
+STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
+
+
+class Target:
+    """A stack file, and the host that its lab lives on."""
+
+    def __init__(self, stack: Path | None, host: str, state: Path, run: Path) -> None:
+        self.stack_file = stack or (DEFAULT_STACK if DEFAULT_STACK.exists() else OWN_STACK)
+        self._host, self._state, self._run = host, state, run
+        self._private: PrivateHost | None = None
+
+    def open(self, *, max_workers: int = 32) -> App:
+        """The app, without entering any namespace. Raises UsageError, SpecError."""
+        host = self._host
+        if "/" in host or host.startswith("."):
+            raise UsageError(f"{host!r} is no name for a network namespace")
+        return open_app(
+            self.stack_file,
+            host=host,
+            state_root=self._state,
+            run_root=self._run,
+            max_workers=max_workers,
+        )
+
+    def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
+        """The app, with this process on the lab's host. Raises HostError too."""
+        app = self.open(max_workers=max_workers)
+        require_root()
+        if app.lab.host:
+            directory = NamespaceDirectory(app.compiler.memory / "netns-directory")
+            self._private = PrivateHost(app.lab, directory)
+            self._private.enter(create=create)
+        return app
+
+    def is_absent(self) -> bool:
+        """Whether the lab's host is a namespace that does not exist: nothing can be up."""
+        return bool(self._host) and not Path("/run/netns", self._host).exists()
+
+    async def leave(self, app: App) -> None:
+        """After `down`, or an `up` that changed nothing: a private host of ours goes too."""
+        if self._private is not None and not app.lab.run_dir.exists():
+            await self._private.leave()
+            app.forget_host()
+
+
+def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --stack, --host-netns, --private, --state-dir and --run-dir; gives a Target."""
+
+    @click.option(
+        "--stack",
+        "-f",
+        type=click.Path(path_type=Path),
+        envvar="ORCHESTRATOR_STACK",
+        help="Stack file. Default: services/stack.yaml.",
+    )
+    @click.option(
+        "--host-netns",
+        default="",
+        metavar="NAME",
+        envvar="ORCHESTRATOR_HOST_NETNS",
+        help="Network namespace to use as the lab's host; made if it does not exist.",
+    )
+    @click.option("--private", is_flag=True, help="Short for --host-netns lab.")
+    @click.option(
+        "--state-dir",
+        default=STATE_ROOT,
+        type=click.Path(path_type=Path),
+        envvar="ORCHESTRATOR_STATE_DIR",
+        help=f"Data, secrets, logs, journal. Default: {STATE_ROOT}.",
+    )
+    @click.option(
+        "--run-dir",
+        default=RUN_ROOT,
+        type=click.Path(path_type=Path),
+        envvar="ORCHESTRATOR_RUN_DIR",
+        help=f"Files of one boot. Default: {RUN_ROOT}.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        stack: Path | None,
+        host_netns: str,
+        private: bool,
+        state_dir: Path,
+        run_dir: Path,
+        **kwargs: Any,
+    ) -> Any:
+        host = host_netns or ("lab" if private else "")
+        return command(Target(stack, host, state_dir, run_dir), *args, **kwargs)
+
+    return wrapped
+
+
+def node_argument(app: App, name: str) -> str:
+    """The node that is meant: its full name, or a service's or job's. Raises UsageError."""
+    for candidate in (name, f"service:{name}", f"job:{name}", f"netns:{name}", f"bridge:{name}"):
+        if candidate in app.nodes:
+            return candidate
+    known = ", ".join([*app.stack.services, *app.stack.jobs])
+    raise UsageError(f"unknown node {name}; known: {known}, and what `orchestrator plan` lists")
+
+
+def service_argument(app: App, name: str) -> str:
+    """The service that is meant. Raises UsageError."""
+    name = name.removeprefix("service:").removeprefix("netns:")
+    if name not in app.stack.services:
+        known = ", ".join(app.stack.services)
+        raise UsageError(f"unknown service {name}; known: {known}")
+    return name
+
+
+def is_terminal() -> bool:
+    """Whether a person looks at standard output."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,0 +1,221 @@
+"""Runs a plan with one verb: one writer of the plan, bounded concurrency, events for everything.
+
+Every node goes through the same phases, told apart by events:
+StepQueued → (slot) → StepStarted → work → StepProvisioned → (gate) → StepFinished, and
+StepRetried → (backoff) → StepQueued for another attempt. A slot is held for work only:
+a node that waits for its readiness must not keep the node it waits for from starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs, weights
+from orchestrator.engine.retry import Sleep, attempts
+from orchestrator.engine.slots import Slots
+from orchestrator.errors import GateTimeoutError, OrchestratorError, ProcessError
+from orchestrator.events import (
+    Action,
+    Outcome,
+    StepFinished,
+    StepProvisioned,
+    StepQueued,
+    StepRetried,
+    StepStarted,
+)
+from orchestrator.resource import Emit, State
+
+UNDO_DEADLINE_S = 30.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run came to."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # name → the need that broke
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(n for n, outcome in self.outcomes.items() if outcome is Outcome.FAILED)
+
+    @property
+    def outcome(self) -> Outcome:
+        values = set(self.outcomes.values())
+        if Outcome.CANCELLED in values:
+            return Outcome.CANCELLED
+        if Outcome.FAILED in values:
+            return Outcome.FAILED
+        return Outcome.CHANGED if Outcome.CHANGED in values else Outcome.UNCHANGED
+
+
+class Executor:
+    """Brings nodes about, or takes them away, in the order of their needs."""
+
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        *,
+        emit: Emit,
+        max_workers: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._nodes = nodes
+        self._emit = emit
+        self._max_workers = max_workers
+        self._sleep = sleep
+
+    async def run(self, action: Action) -> Result:
+        """Acts on every node. Failures are data in the result, not exceptions.
+
+        When cancelled, steps under way undo what they left half-built, and the result of
+        what was reached is emitted; then CancelledError goes on to the caller.
+        """
+        needs = {name: dict(node.needs) for name, node in self._nodes.items()}
+        if action is Action.REMOVE:
+            needs = reversed_needs(needs)
+        run = _Run(self._nodes, needs, action, self._emit, Slots(self._max_workers), self._sleep)
+        return await run.to_end()
+
+
+class _Run:
+    def __init__(
+        self,
+        nodes: Mapping[str, Node],
+        needs: Mapping[str, Mapping[str, Stage]],
+        action: Action,
+        emit: Emit,
+        slots: Slots,
+        sleep: Sleep,
+    ) -> None:
+        self._nodes, self._action, self._emit = nodes, action, emit
+        self._slots, self._sleep = slots, sleep
+        self._plan = Plan(needs)
+        self._weights = weights(needs)
+        self._reached: asyncio.Queue[tuple[str, Stage | None]] = asyncio.Queue()
+        self._result = Result()
+
+    async def to_end(self) -> Result:
+        released_by = ""
+        async with asyncio.TaskGroup() as steps:
+            while self._plan:
+                for name in self._plan.take_ready():
+                    steps.create_task(self._step(name, released_by), name=name)
+                name, stage = await self._reached.get()
+                released_by = name
+                if stage is not None:
+                    self._plan.reach(name, stage)
+                elif self._action is Action.REMOVE:
+                    self._plan.reach(name, Stage.READY)  # the rest is still to be taken away
+                else:
+                    self._skip(self._plan.fail(name))
+        return self._result
+
+    def _skip(self, lost: Mapping[str, str]) -> None:
+        for name, need in lost.items():
+            self._result.outcomes[name] = Outcome.SKIPPED
+            self._result.skipped[name] = need
+            reason = f"its need {need} did not come about"
+            self._emit(StepFinished(name, self._action, Outcome.SKIPPED, 0, reason))
+
+    async def _step(self, name: str, released_by: str) -> None:
+        """One node to its end. Catches what may go wrong with the world; a bug goes through."""
+        step = _Step(self._nodes[name], self._action, self._emit, self._reached)
+        weight = self._weights[name]
+        reason, log = "", tuple[str, ...]()
+        queued_by = released_by
+
+        async def once(attempt: int) -> None:
+            step.attempt = attempt
+            self._emit(StepQueued(name, attempt, queued_by if attempt == 1 else name))
+            await step.try_once(self._slots, weight)
+
+        def tell(attempt: int, delay_s: float, error: BaseException) -> None:
+            self._emit(StepRetried(name, attempt, round(delay_s, 3), str(error)))
+
+        try:
+            node = self._nodes[name]
+            await step.within_deadline(
+                attempts(once, policy=node.retry, tell=tell, sleep=self._sleep)
+            )
+            outcome = step.outcome
+        except asyncio.CancelledError:
+            await step.undo()
+            self._result.outcomes[name] = Outcome.CANCELLED
+            self._emit(StepFinished(name, self._action, Outcome.CANCELLED, step.attempt, ""))
+            raise
+        except (OrchestratorError, OSError) as error:
+            await step.undo()
+            outcome, reason = Outcome.FAILED, str(error)
+            self._result.errors[name] = error
+            if isinstance(error, ProcessError):
+                log = error.log
+        self._result.outcomes[name] = outcome
+        self._emit(StepFinished(name, self._action, outcome, step.attempt, reason, log))
+        await self._reached.put((name, None if outcome is Outcome.FAILED else Stage.READY))
+
+
+class _Step:
+    """One node's way through its attempts."""
+
+    def __init__(
+        self,
+        node: Node,
+        action: Action,
+        emit: Emit,
+        reached: asyncio.Queue[tuple[str, Stage | None]],
+    ) -> None:
+        self._node, self._action, self._emit, self._reached = node, action, emit, reached
+        self._touched = False  # set before the verb is called: it may fail half-way
+        self.attempt = 0
+        self.outcome = Outcome.UNCHANGED
+
+    async def within_deadline(self, work: Awaitable[None]) -> None:
+        """Awaits the work; when the node's deadline passes, says what it was waiting for."""
+        deadline_s = self._node.deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                await work
+        except TimeoutError as error:
+            gate = self._node.gate if self._action is Action.ENSURE else None
+            last, log = (gate.last_answer(), gate.log_lines()) if gate else ("", ())
+            wanted = "ready" if self._action is Action.ENSURE else "gone"
+            reason = f"not {wanted} within its deadline of {deadline_s:g} s"
+            if last:
+                reason += f"; last answer: {last}"
+            raise GateTimeoutError(self._node.name, self._action, reason, log=log) from error
+
+    async def try_once(self, slots: Slots, weight: int) -> None:
+        """One attempt: work in a slot, then the gate outside of it."""
+        node = self._node
+        async with slots.hold(weight):
+            if self._touched:
+                await node.resource.remove()  # what the failed attempt left half-built
+            wanted = State.PRESENT if self._action is Action.ENSURE else State.ABSENT
+            if not self._touched and (await node.resource.observe()).state is wanted:
+                self.outcome = Outcome.UNCHANGED
+            else:
+                self._emit(StepStarted(node.name, self._action, self.attempt))
+                self._touched = True
+                ensuring = self._action is Action.ENSURE
+                verb = node.resource.ensure if ensuring else node.resource.remove
+                self.outcome = await verb()
+        if self._action is Action.REMOVE:
+            return
+        self._emit(StepProvisioned(node.name, self.attempt))
+        await self._reached.put((node.name, Stage.STARTED))
+        if node.gate is not None:
+            await node.gate.wait_for()
+
+    async def undo(self) -> None:
+        """Takes away what this run left half-built; what stood before is not touched."""
+        if not self._touched or self._action is Action.REMOVE:
+            return
+        try:
+            async with asyncio.timeout(UNDO_DEADLINE_S):
+                await self._node.resource.remove()
+        except (OrchestratorError, OSError, TimeoutError):
+            pass  # the step's own error says more; `down` takes the rest

@@ -1,0 +1,89 @@
+"""Resource: a bridge with its address."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from ipaddress import IPv4Interface
+
+from orchestrator.errors import ForeignError
+from orchestrator.events import Outcome
+from orchestrator.kernel import sysctl
+from orchestrator.kernel.netlink import Netlink, add_address, new_bridge, remove_link, set_link
+from orchestrator.resource import Observation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge that forwards at once (no STP, no forward delay), with a fixed MAC."""
+
+    interface: str
+    address: IPv4Interface
+    mac: str
+    mark: str
+    group: int
+    netlink: Netlink
+
+    @property
+    def name(self) -> str:
+        return f"bridge:{self.interface}"
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        """Settings of the bridge, gone with it: ip-sysctl.rst.
+
+        route_localnet lets a connection from 127.0.0.1 leave towards the published service
+        (a rule in raw keeps others from using it: CVE-2020-8558).
+        """
+        return {
+            f"net.ipv4.conf.{self.interface}.route_localnet": "1",
+            f"net.ipv6.conf.{self.interface}.disable_ipv6": "1",
+        }
+
+    async def observe(self) -> Observation:
+        seen = self.netlink.snapshot()
+        bridge = seen.links.get(self.interface)
+        if bridge is None:
+            return Observation(State.ABSENT)
+        if bridge.group != self.group:
+            owner = bridge.alias or "somebody else"
+            return Observation(State.FOREIGN, f"link {self.interface} belongs to {owner}")
+        if bridge.alias != self.mark:
+            return Observation(State.PARTIAL, "alias is missing")
+        if not bridge.up:
+            return Observation(State.PARTIAL, f"{self.interface} is down")
+        if self.address not in seen.of(self.interface):
+            return Observation(State.PARTIAL, f"address {self.address} is missing")
+        for key, value in self._settings.items():
+            if sysctl.read(key) not in (value, None):
+                return Observation(State.PARTIAL, f"{key} is not {value}")
+        return Observation(State.PRESENT)
+
+    async def ensure(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state is State.PRESENT:
+            return Outcome.UNCHANGED
+        if seen.state is State.FOREIGN:
+            raise ForeignError(self.name, "ensure", seen.detail)
+        if seen.state is State.ABSENT:
+            new = new_bridge(self.interface, mac=self.mac, group=self.group)
+            self.netlink.apply(self.name, "ensure", [new])
+        for key, value in self._settings.items():
+            if sysctl.read(key) is not None:
+                sysctl.write(key, value)
+        now = self.netlink.snapshot()
+        index = now.links[self.interface].index
+        requests = [set_link(index, alias=self.mark, up=True)]
+        if self.address not in now.of(self.interface):
+            requests.insert(0, add_address(index, self.address))
+        self.netlink.apply(self.name, "ensure", requests)
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state in (State.ABSENT, State.FOREIGN):
+            return Outcome.UNCHANGED
+        with contextlib.suppress(KeyError):
+            index = self.netlink.snapshot().links[self.interface].index
+            self.netlink.apply(self.name, "remove", [remove_link(index)])
+        return Outcome.CHANGED

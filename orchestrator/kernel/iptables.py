@@ -1,0 +1,140 @@
+"""Rules by iptables-save and iptables-restore: own chains, hooked from the built-in ones.
+
+One restore call replaces each table's part of ours as a whole (`--noflush` leaves what is
+not ours alone, `-w` waits for the xtables lock): iptables-restore(8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import HostError, ResourceError
+from orchestrator.linux import in_thread
+
+TIMEOUT_S = 20.0
+COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of ours, in the order of words that iptables-save prints.
+
+    `match` holds addresses, interfaces and protocol, `more` further match modules; the
+    comment comes between them. `why` explains the rule to people.
+    """
+
+    table: str
+    chain: str
+    match: str
+    more: str
+    target: str
+    comment: str
+    why: str
+
+    def line(self) -> str:
+        words = [
+            f"-A {self.chain}",
+            self.match,
+            self.more,
+            f'-m comment --comment "{self.comment}"',
+            f"-j {self.target}",
+        ]
+        return " ".join(word for word in words if word)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRule:
+    """One rule as the kernel has it, with its counters."""
+
+    table: str
+    line: str
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What iptables-save prints."""
+
+    rules: tuple[LiveRule, ...]
+    chains: dict[str, frozenset[str]]  # by table
+    policies: dict[tuple[str, str], str]  # of built-in chains
+
+    def lines(self, table: str) -> list[str]:
+        return [rule.line for rule in self.rules if rule.table == table]
+
+    def is_empty(self, table: str) -> bool:
+        """No rule, no chain of anybody's, every policy ACCEPT: as when just created."""
+        own = {name for (kind, name) in self.policies if kind == table}
+        return (
+            not self.lines(table)
+            and self.chains.get(table, frozenset()) == own
+            and all(self.policies[table, name] == "ACCEPT" for name in own)
+        )
+
+
+def parse(text: str) -> Tables:
+    """iptables-save -c output."""
+    table, rules = "", []
+    chains: dict[str, set[str]] = {}
+    policies: dict[tuple[str, str], str] = {}
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+            chains[table] = set()
+        elif line.startswith(":"):
+            name, policy, *_ = line[1:].split()
+            chains[table].add(name)
+            if policy != "-":
+                policies[table, name] = policy
+        elif match := COUNTED.match(line):
+            rules.append(LiveRule(table, match[3], int(match[1]), int(match[2])))
+    return Tables(
+        tuple(rules), {name: frozenset(names) for name, names in chains.items()}, policies
+    )
+
+
+def _run(program: str, arguments: Sequence[str], text: str | None = None) -> str:
+    path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+    if path is None:
+        raise HostError(f"{program} is not installed", mend="apt-get install iptables")
+    done = subprocess.run(
+        [path, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ResourceError(program, "run", " ".join(reason))
+    return done.stdout
+
+
+async def save() -> Tables:
+    """All tables of the lab's host. Raises ResourceError, HostError."""
+    return parse(await in_thread(_run, "iptables-save", ["-c"]))
+
+
+async def restore(text: str) -> None:
+    """Carries out the changes, each table as a whole. Raises ResourceError, HostError."""
+    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text)
+
+
+def drop_table(name: str) -> None:
+    """Deletes an empty table of the nft variant, which iptables itself cannot.
+
+    Raises nothing: an empty table that stays is harmless.
+    """
+
+    with contextlib.suppress(Exception):
+        from pyroute2.nftables.main import NFTables
+
+        with NFTables(nfgen_family=2) as tables:  # AF_INET, `table ip NAME`
+            tables.table("del", name=name)

@@ -1,0 +1,337 @@
+"""Resource: the lab's rules for NAT, published ports, forwarding and the localhost guard."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from orchestrator.events import Outcome
+from orchestrator.kernel import iptables
+from orchestrator.kernel.iptables import Rule, Tables
+from orchestrator.linux import in_thread
+from orchestrator.resource import Observation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A network as far as rules care."""
+
+    bridge: str
+    subnet: IPv4Network
+    masquerade: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """host port → service."""
+
+    host_port: int
+    bridge: str
+    address: IPv4Address
+    port: int
+
+
+def rules(
+    prefix: str, mark: str, nets: Sequence[Net], publications: Sequence[Publication]
+) -> list[Rule]:
+    """Every rule of ours, hooks first; the order within a chain is the order of matching."""
+
+    def rule(
+        table: str, chain: str, match: str, target: str, comment: str, why: str, more: str = ""
+    ) -> Rule:
+        return Rule(table, chain, match, more, target, f"{mark} {comment}", why)
+
+    pre, post, forward, raw = (f"{prefix}-{end}" for end in ("PRE", "POST", "FWD", "RAW"))
+    local = "-m addrtype --dst-type LOCAL"
+    found = [
+        rule(
+            "raw",
+            "PREROUTING",
+            "",
+            raw,
+            "hook",
+            "Sends every arriving packet through our guard, before connection tracking.",
+        ),
+        rule(
+            "nat",
+            "PREROUTING",
+            "",
+            pre,
+            "hook-clients",
+            "Connections that arrive for one of this host's addresses see our published ports: "
+            "clients outside, and services that call the host (hairpin).",
+            local,
+        ),
+        rule(
+            "nat",
+            "OUTPUT",
+            "",
+            pre,
+            "hook-host",
+            "Connections made on this host to its own addresses, localhost included, see our "
+            "published ports too: they never pass PREROUTING.",
+            local,
+        ),
+        rule(
+            "nat",
+            "POSTROUTING",
+            "",
+            post,
+            "hook",
+            "Sends every new connection that leaves through our address rewriting.",
+        ),
+        rule(
+            "filter",
+            "FORWARD",
+            "",
+            forward,
+            "hook",
+            "First in FORWARD, so that a policy or later rule of DROP (Docker, ufw) does not "
+            "cut our networks off.",
+        ),
+    ]
+    for each in publications:
+        found += _published(rule, pre, post, forward, each, nets)
+    for net in nets:
+        found += _forwarded(rule, forward, net, nets)
+        found.append(
+            rule(
+                "raw",
+                raw,
+                f"-d 127.0.0.0/8 -i {net.bridge}",
+                "DROP",
+                "guard",
+                "route_localnet is on for this bridge; nobody behind it may use that to reach "
+                "the host's loopback services (CVE-2020-8558).",
+            )
+        )
+        found.append(
+            rule(
+                "nat",
+                post,
+                f"-s 127.0.0.0/8 -o {net.bridge}",
+                "MASQUERADE",
+                "localhost",
+                "A connection from localhost to a published port leaves with the bridge's "
+                "address: nobody could answer 127.0.0.1.",
+            )
+        )
+        if net.masquerade:
+            found.append(
+                rule(
+                    "nat",
+                    post,
+                    f"-s {net.subnet} ! -o {net.bridge}",
+                    "MASQUERADE",
+                    "outbound",
+                    "Services reach the outside behind the host's own address.",
+                )
+            )
+    return found
+
+
+def _published(
+    rule: Callable[..., Rule],
+    pre: str,
+    post: str,
+    forward: str,
+    each: Publication,
+    nets: Iterable[Net],
+) -> Iterator[Rule]:
+    target = f"{each.address}:{each.port}"
+    yield rule(
+        "nat",
+        pre,
+        "-p tcp",
+        f"DNAT --to-destination {target}",
+        f"publish-{each.host_port}",
+        f"Port {each.host_port} of this host is answered by {target}.",
+        f"-m tcp --dport {each.host_port}",
+    )
+    behind = f"-d {each.address}/32 -o {each.bridge} -p tcp"
+    to_port = f"-m tcp --dport {each.port} -m conntrack --ctstate DNAT"
+    yield rule(
+        "filter",
+        forward,
+        behind,
+        "ACCEPT",
+        f"publish-{each.host_port}",
+        f"Lets connections through that came to port {each.host_port} and were redirected.",
+        to_port,
+    )
+    for net in nets:
+        if net.bridge == each.bridge:
+            yield rule(
+                "nat",
+                post,
+                f"-s {net.subnet} -d {each.address}/32 -o {each.bridge} -p tcp",
+                "MASQUERADE",
+                f"hairpin-{each.host_port}",
+                "A service that calls the published port is its target's neighbour; without the "
+                "host's address in between the answer would go to it directly and be refused.",
+                to_port,
+            )
+
+
+def _forwarded(
+    rule: Callable[..., Rule], forward: str, net: Net, nets: Iterable[Net]
+) -> Iterator[Rule]:
+    yield rule(
+        "filter",
+        forward,
+        f"-o {net.bridge}",
+        "ACCEPT",
+        "answers",
+        "Answers to connections that were let through.",
+        "-m conntrack --ctstate RELATED,ESTABLISHED",
+    )
+    yield rule(
+        "filter",
+        forward,
+        f"-i {net.bridge} -o {net.bridge}",
+        "ACCEPT",
+        "neighbours",
+        "Service to service on one bridge; passes FORWARD only where br_netfilter is loaded.",
+    )
+    for other in nets:
+        if other.bridge != net.bridge:
+            yield rule(
+                "filter",
+                forward,
+                f"-i {net.bridge} -o {other.bridge}",
+                "DROP",
+                "isolation",
+                "Networks of one stack do not reach each other; a service may join both.",
+            )
+    if net.masquerade:
+        yield rule(
+            "filter",
+            forward,
+            f"-i {net.bridge} ! -o {net.bridge}",
+            "ACCEPT",
+            "outbound",
+            "Services may open connections to the outside.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """All rules of one lab, replaced together.
+
+    `memory` remembers which tables did not exist before us (nft variant), to take those
+    away again.
+    """
+
+    prefix: str
+    wanted: tuple[Rule, ...]
+    memory: Path
+
+    @property
+    def name(self) -> str:
+        return "nat:rules"
+
+    def is_ours(self, table: str, line: str) -> bool:
+        """Whether a live rule stands in a chain of ours or leads into one."""
+        chain = line.split()[1]
+        target = line.split(" -j ")[-1].split()[0] if " -j " in line else ""
+        return any(name in self._chains(table) for name in (chain, target))
+
+    def _chains(self, table: str) -> list[str]:
+        names = [rule.chain for rule in self.wanted if rule.table == table]
+        return [name for name in dict.fromkeys(names) if name.startswith(f"{self.prefix}-")]
+
+    def _hooks(self, table: str) -> list[Rule]:
+        chains = self._chains(table)
+        return [r for r in self.wanted if r.table == table and r.chain not in chains]
+
+    @property
+    def _tables(self) -> list[str]:
+        return list(dict.fromkeys(rule.table for rule in self.wanted))
+
+    def differences(self, live: Tables) -> list[str]:
+        """`- wanted` and `+ found` lines, per table; empty if all is as it should be."""
+        wrong: list[str] = []
+        for table in self._tables:
+            wanted = [rule.line() for rule in self.wanted if rule.table == table]
+            found = [line for line in live.lines(table) if self.is_ours(table, line)]
+            # Built-in chains come in the kernel's order, ours in the order we made them.
+            diff = difflib.ndiff(sorted(wanted, key=_chain), sorted(found, key=_chain))
+            wrong += [f"{table}: {line}" for line in diff if line[0] in "+-"]
+        return wrong
+
+    async def observe(self) -> Observation:
+        live = await iptables.save()
+        wrong = self.differences(live)
+        if not wrong:
+            return Observation(State.PRESENT)
+        if not self._traces(live):
+            return Observation(State.ABSENT)
+        return Observation(State.PARTIAL, "; ".join(wrong))
+
+    def _traces(self, live: Tables) -> bool:
+        return any(
+            name in live.chains.get(table, ())
+            for table in self._tables
+            for name in self._chains(table)
+        )
+
+    async def ensure(self) -> Outcome:
+        live = await iptables.save()
+        if not self.differences(live):
+            return Outcome.UNCHANGED
+        if not self.memory.exists():
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            missing = [table for table in self._tables if table not in live.chains]
+            self.memory.write_text("\n".join(missing))
+        text = []
+        for table in self._tables:
+            text.append(f"*{table}")
+            # Naming a chain makes it, or empties it: iptables-restore(8) with --noflush.
+            text += [f":{name} - [0:0]" for name in self._chains(table)]
+            text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+            for hook in reversed(self._hooks(table)):
+                text.append(hook.line().replace(f"-A {hook.chain}", f"-I {hook.chain} 1", 1))
+            chains = self._chains(table)
+            text += [r.line() for r in self.wanted if r.table == table and r.chain in chains]
+            text.append("COMMIT")
+        await iptables.restore("\n".join(text) + "\n")
+        return Outcome.CHANGED
+
+    def _live_hooks(self, table: str, live: Tables) -> list[str]:
+        """Rules outside of our chains that lead into them."""
+        chains = self._chains(table)
+        return [
+            line
+            for line in live.lines(table)
+            if self.is_ours(table, line) and line.split()[1] not in chains
+        ]
+
+    async def remove(self) -> Outcome:
+        live = await iptables.save()
+        changed = self._traces(live)
+        if changed:
+            text = []
+            for table in self._tables:
+                there = [n for n in self._chains(table) if n in live.chains.get(table, ())]
+                if not there:
+                    continue
+                text.append(f"*{table}")
+                text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+                text += [f"-F {name}" for name in there]
+                text += [f"-X {name}" for name in there]
+                text.append("COMMIT")
+            await iptables.restore("\n".join(text) + "\n")
+        if self.memory.exists():
+            left = await iptables.save()
+            for table in self.memory.read_text().split():
+                if table in left.chains and left.is_empty(table):
+                    await in_thread(iptables.drop_table, table)
+            self.memory.unlink()
+        return Outcome.CHANGED if changed else Outcome.UNCHANGED
+
+
+def _chain(line: str) -> str:
+    return line.split()[1]

@@ -1,0 +1,110 @@
+"""Resource: a kernel setting that belongs to the host, set for the lab and put back after.
+
+The value found is remembered in a file under /run, which forgets with the kernel at a reboot.
+Several labs may want the same setting: each leaves its name, the last one puts it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ResourceError
+from orchestrator.events import Noticed, Outcome
+from orchestrator.resource import Emit, Observation, State
+
+PROC_SYS = Path("/proc/sys")
+
+
+def path_of(key: str) -> Path:
+    """`net.ipv4.ip_forward` as a file: sysctl(8)."""
+    return PROC_SYS / key.replace(".", "/")
+
+
+def read(key: str) -> str | None:
+    """The setting now; None if this kernel does not have it."""
+    try:
+        return path_of(key).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def write(key: str, value: str) -> None:
+    """Sets it. Raises OSError."""
+    path_of(key).write_text(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """One setting of the lab's host.
+
+    `memory` is the directory that remembers for this host; `needed_since` tells, in words,
+    who else came to rely on the setting while we had it (then it stays), or nothing.
+    """
+
+    key: str
+    value: str
+    lab: str
+    memory: Path
+    bridges: Callable[[], set[str]]
+    emit: Emit
+
+    @property
+    def name(self) -> str:
+        return f"sysctl:{self.key.rpartition('.')[2]}"
+
+    @property
+    def _found(self) -> Path:
+        return self.memory / self.key / "found"
+
+    @property
+    def _holder(self) -> Path:
+        return self.memory / self.key / "holders" / self.lab
+
+    async def observe(self) -> Observation:
+        now = read(self.key)
+        if now is None:
+            return Observation(State.ABSENT, f"this kernel has no {self.key}")
+        if now == self.value and self._holder.exists():
+            return Observation(State.PRESENT)
+        if self._holder.exists():
+            return Observation(State.PARTIAL, f"{self.key} is {now}, wanted {self.value}")
+        return Observation(State.ABSENT, f"{self.key} is {now}, not asked for by us")
+
+    async def ensure(self) -> Outcome:
+        now = read(self.key)
+        if now is None:
+            raise ResourceError(self.name, "ensure", f"this kernel has no {self.key}")
+        if now == self.value and self._holder.exists():
+            return Outcome.UNCHANGED
+        self._holder.parent.mkdir(parents=True, exist_ok=True)
+        if not self._found.exists():
+            # Written whole before the setting is touched: a crash in between loses nothing.
+            draft = self._found.with_suffix(".new")
+            draft.write_text("\n".join([now, *sorted(self.bridges())]) + "\n")
+            draft.rename(self._found)
+        self._holder.touch()
+        if now != self.value:
+            write(self.key, self.value)
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        if not self._holder.exists():
+            return Outcome.UNCHANGED
+        others = [other.name for other in self._holder.parent.iterdir() if other != self._holder]
+        if not others and self._found.exists():
+            found, *bridges_then = self._found.read_text().splitlines()
+            if read(self.key) != found:
+                came = self.bridges() - set(bridges_then)
+                if came:
+                    text = f"{self.key} stays {self.value}: {', '.join(sorted(came))} came up since"
+                    self.emit(Noticed(self.name, text))
+                else:
+                    write(self.key, found)
+            self._found.unlink()
+        self._holder.unlink()
+        if not others:
+            self._holder.parent.rmdir()
+            self._found.parent.rmdir()
+        return Outcome.CHANGED

@@ -1,0 +1,187 @@
+"""Resource: a veth pair from a bridge into a namespace, with address and default route."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+
+from orchestrator import linux
+from orchestrator.errors import ForeignError, ResourceError, TransientError
+from orchestrator.events import Outcome
+from orchestrator.kernel import sysctl
+from orchestrator.kernel.netlink import (
+    Netlink,
+    Request,
+    Snapshot,
+    add_address,
+    new_veth,
+    remove_link,
+    set_default_route,
+    set_link,
+)
+from orchestrator.resource import Observation, State
+
+DEFAULT = IPv4Network("0.0.0.0/0")
+FORWARDING = 3  # BR_STATE_FORWARDING of linux/if_bridge.h
+FORWARDING_DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """A pair of which one end is a port of the bridge and the other is in the namespace.
+
+    The inner end is made in its namespace at once: moving it there later costs a grace
+    period of RCU. Both ends are made down, since an inner end that is up before its peer
+    exists is refused (ENOTCONN).
+    """
+
+    name: str
+    bridge: str
+    outer: str
+    inner: str
+    namespace: Path
+    address: IPv4Interface
+    gateway: IPv4Address | None
+    mac: str
+    outer_mac: str
+    mark: str
+    group: int
+    netlink: Netlink
+
+    async def observe(self) -> Observation:
+        host = self.netlink.snapshot()
+        outer = host.links.get(self.outer)
+        if outer is not None and outer.group != self.group:
+            owner = outer.alias or "somebody else"
+            return Observation(State.FOREIGN, f"link {self.outer} belongs to {owner}")
+        if not linux.is_namespace(self.namespace):
+            absent = outer is None
+            detail = f"namespace {self.namespace.name} is missing"
+            return Observation(State.ABSENT if absent else State.PARTIAL, detail)
+        inside = self.netlink.snapshot(self.namespace)
+        inner = inside.links.get(self.inner)
+        if inner is not None and inner.group != self.group:
+            detail = f"link {self.inner} in {self.namespace.name} belongs to somebody else"
+            return Observation(State.FOREIGN, detail)
+        if outer is None and inner is None:
+            return Observation(State.ABSENT)
+        wrong = self._differences(host, inside)
+        return Observation(State.PARTIAL if wrong else State.PRESENT, "; ".join(wrong))
+
+    def _differences(self, host: Snapshot, inside: Snapshot) -> list[str]:
+        """What is not as wanted, in words."""
+        bridge, outer = host.links.get(self.bridge), host.links.get(self.outer)
+        inner = inside.links.get(self.inner)
+        if outer is None or inner is None or outer.peer_index != inner.index:
+            return [f"{self.outer} and {self.inner} are no pair"]
+        wrong = []
+        if bridge is None or outer.master != bridge.index:
+            wrong.append(f"{self.outer} is no port of {self.bridge}")
+        if outer.alias != self.mark or inner.alias != self.mark:
+            wrong.append("alias is missing")
+        if not outer.up:
+            wrong.append(f"{self.outer} is down")
+        if not inner.up:
+            wrong.append(f"{self.inner} is down")
+        if self.address not in inside.of(self.inner):
+            wrong.append(f"address {self.address} is missing")
+        if self.gateway is not None and not self._has_route(inside, inner.index):
+            wrong.append(f"default route via {self.gateway} is missing")
+        if not wrong and outer.port_state != FORWARDING:
+            wrong.append(f"{self.outer} is not forwarding yet")
+        return wrong
+
+    def _has_route(self, inside: Snapshot, index: int) -> bool:
+        return any(
+            each.destination == DEFAULT and each.gateway == self.gateway and each.oif == index
+            for each in inside.routes
+        )
+
+    async def ensure(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state is State.PRESENT:
+            return Outcome.UNCHANGED
+        if seen.state is State.FOREIGN:
+            raise ForeignError(self.name, "ensure", seen.detail)
+        if not linux.is_namespace(self.namespace):
+            raise ResourceError(self.name, "ensure", seen.detail)
+        host, inside = self.netlink.snapshot(), self.netlink.snapshot(self.namespace)
+        bridge = host.links.get(self.bridge)
+        if bridge is None:
+            raise TransientError(self.name, "ensure", f"bridge {self.bridge} is missing")
+        outer, inner = host.links.get(self.outer), inside.links.get(self.inner)
+        if outer is None or inner is None or outer.peer_index != inner.index:
+            self._make(host, inside, bridge.index)
+            host, inside = self.netlink.snapshot(), self.netlink.snapshot(self.namespace)
+        self._complete(host, inside, bridge.index)
+        await self._forwards()
+        return Outcome.CHANGED
+
+    def _make(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+        """The pair, both ends down; an end without its partner is taken away first."""
+        if outer := host.links.get(self.outer):
+            self.netlink.apply(self.name, "ensure", [remove_link(outer.index)])
+        elif inner := inside.links.get(self.inner):
+            gone = [remove_link(inner.index)]
+            self.netlink.apply(self.name, "ensure", gone, self.namespace)
+        there = os.open(self.namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            pair = new_veth(
+                self.outer,
+                mac=self.outer_mac,
+                master=bridge,
+                group=self.group,
+                peer=self.inner,
+                peer_mac=self.mac,
+                peer_namespace=there,
+            )
+            self.netlink.apply(self.name, "ensure", [pair])
+        finally:
+            os.close(there)
+
+    def _complete(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+        """Whatever is missing on a pair that exists; order matters: up before the route."""
+        outer, inner = host.links[self.outer], inside.links[self.inner]
+        key = f"net.ipv6.conf.{self.outer}.disable_ipv6"
+        if sysctl.read(key) == "0":
+            sysctl.write(key, "1")
+        inner_requests: list[Request] = []
+        if self.address not in inside.of(self.inner):
+            inner_requests.append(add_address(inner.index, self.address))
+        inner_requests.append(set_link(inner.index, alias=self.mark, up=True))
+        if self.gateway is not None and not self._has_route(inside, inner.index):
+            inner_requests.append(set_default_route(inner.index, self.gateway))
+        up = set_link(outer.index, master=bridge, alias=self.mark, up=True)
+        self.netlink.apply(self.name, "ensure", [up])
+        self.netlink.apply(self.name, "ensure", inner_requests, self.namespace)
+
+    async def _forwards(self) -> None:
+        """The port drops packets until it is forwarding; carrier comes a moment after up."""
+        pause_s, waited_s = 0.001, 0.0
+        while True:
+            seen = await self.observe()
+            if seen.state is State.PRESENT:
+                return
+            if waited_s > FORWARDING_DEADLINE_S:
+                raise TransientError(self.name, "ensure", seen.detail)
+            await asyncio.sleep(pause_s)
+            waited_s += pause_s
+            pause_s = min(pause_s * 1.5, 0.05)
+
+    async def remove(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state in (State.ABSENT, State.FOREIGN):
+            return Outcome.UNCHANGED
+        outer = self.netlink.snapshot().links.get(self.outer)
+        if outer is not None:
+            self.netlink.apply(self.name, "remove", [remove_link(outer.index)])
+            return Outcome.CHANGED
+        if linux.is_namespace(self.namespace):
+            inner = self.netlink.snapshot(self.namespace).links.get(self.inner)
+            if inner is not None:
+                gone = [remove_link(inner.index)]
+                self.netlink.apply(self.name, "remove", gone, self.namespace)
+        return Outcome.CHANGED

@@ -1,0 +1,108 @@
+"""The few system calls that Python 3.11 has no function for.
+
+`os.setns` and `os.unshare` came with 3.12, `mount` never did. Constants are those of
+linux/sched.h and linux/mount.h.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+CLONE_NEWNET = 0x40000000
+MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 1 << 20
+MNT_DETACH = 2
+
+NETNS_DIR = Path("/run/netns")  # ip-netns(8): where named network namespaces live
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *args: object, path: str = "") -> None:
+    if getattr(_libc, name)(*args) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path or None)
+
+
+def setns(fd: int) -> None:
+    """Moves the calling thread into the network namespace of the descriptor: setns(2)."""
+    _call("setns", fd, CLONE_NEWNET)
+
+
+def unshare_net() -> None:
+    """Gives the calling thread a fresh network namespace: unshare(2)."""
+    _call("unshare", CLONE_NEWNET)
+
+
+def mount(source: str, target: str, flags: int) -> None:
+    """mount(2) without file system type and data: bind mounts and propagation."""
+    _call("mount", source.encode(), target.encode(), b"none", flags, None, path=target)
+
+
+def unmount(target: str, *, lazily: bool = False) -> None:
+    """umount2(2)."""
+    _call("umount2", target.encode(), MNT_DETACH if lazily else 0, path=target)
+
+
+def own_namespace() -> int:
+    """A descriptor of the calling thread's network namespace."""
+    return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+
+
+@contextmanager
+def inside(namespace: Path | None) -> Iterator[None]:
+    """The calling thread is in that network namespace for the length of the block.
+
+    The block must not await: another task would run in there. None: stay.
+    Raises OSError if the path is no namespace.
+    """
+    if namespace is None:
+        yield
+        return
+    there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    here = own_namespace()
+    try:
+        setns(there)
+        try:
+            yield
+        finally:
+            setns(here)
+    finally:
+        os.close(here)
+        os.close(there)
+
+
+# Threads of our own: a thread of asyncio's pool that failed to come back from a namespace
+# would serve others from there.
+_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="namespace")
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Runs a function that enters namespaces or starts processes away from the event loop."""
+
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, partial(function, *args, **kwargs))
+
+
+def netns_device() -> int:
+    """st_dev of the nsfs file system: what tells a live namespace from a stale file."""
+    return Path("/proc/self/ns/net").stat().st_dev
+
+
+def is_namespace(path: Path) -> bool:
+    """Whether the path is a live namespace, not the empty file that a crash leaves."""
+    try:
+        return path.stat().st_dev == netns_device()
+    except OSError:
+        return False

@@ -1,0 +1,135 @@
+"""What must hold on this host before anything is changed; each miss says how to mend it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from orchestrator.errors import HostError
+from orchestrator.kernel import iptables
+from orchestrator.kernel.netlink import Snapshot
+from orchestrator.lab import Lab
+from orchestrator.processes.sandbox import STACK_DIR
+from orchestrator.spec import Stack
+from orchestrator.stack import Compiler
+
+TCP_LISTEN = "0A"  # include/net/tcp_states.h
+PACKAGES = {
+    "bwrap": "bubblewrap",
+    "setpriv": "util-linux",
+    "iptables-save": "iptables",
+    "iptables-restore": "iptables",
+    "nginx": "nginx-light",
+    "redis-server": "redis-server",
+    "postgres": "postgresql",
+    "initdb": "postgresql",
+}
+
+
+async def check_host(stack: Stack, lab: Lab, compiler: Compiler) -> None:
+    """Raises HostError with everything that stands in the way."""
+    problems = [
+        *missing_programs(stack, compiler),
+        *overlapping_routes(stack, lab, compiler.netlink.snapshot()),
+    ]
+    if not problems:
+        problems += await taken_ports(stack, lab)
+    if problems:
+        reasons = "\n".join(reason for reason, _ in problems)
+        mends = "; ".join(dict.fromkeys(mend for _, mend in problems))
+        raise HostError(reasons, mend=mends)
+
+
+def missing_programs(stack: Stack, compiler: Compiler) -> list[tuple[str, str]]:
+    """Tools of ours and commands of the stack that are not installed, with the mend."""
+    path = ":".join(compiler.search_path())
+    wanted = dict.fromkeys(("bwrap", "setpriv"), "the orchestrator")
+    wanted |= dict.fromkeys(("iptables-save", "iptables-restore"), "the orchestrator")
+    commands = {name: service.command for name, service in stack.services.items()}
+    commands |= {name: job.command for name, job in stack.jobs.items()}
+    for name, command in commands.items():
+        if command:
+            wanted.setdefault(command[0], name)
+    found = []
+    for program, user in wanted.items():
+        if program.startswith(f"{STACK_DIR}/"):
+            there = (compiler.directory / program.removeprefix(f"{STACK_DIR}/")).is_file()
+        else:
+            there = shutil.which(program, path=path) is not None
+        if not there:
+            package = PACKAGES.get(program)
+            mend = f"apt-get install {package}" if package else f"install {program}"
+            found.append((f"{program}, which {user} runs, is not installed", mend))
+    return found
+
+
+def overlapping_routes(stack: Stack, lab: Lab, host: Snapshot) -> list[tuple[str, str]]:
+    """Networks of the stack that this host already routes elsewhere."""
+    found = []
+    names = {link.index: link for link in host.links.values()}
+    for name, network in stack.networks.items():
+        subnet = network.address.network
+        for route in host.routes:
+            via = names.get(route.oif)
+            ours = via is not None and via.group == lab.group
+            if route.destination.prefixlen and route.destination.overlaps(subnet) and not ours:
+                device = via.name if via else "?"
+                reason = f"network {name} ({subnet}) overlaps with the host's route "
+                mend = f"give {name} another subnet in the stack file"
+                found.append((f"{reason}{route.destination} dev {device}", mend))
+    return found
+
+
+async def taken_ports(stack: Stack, lab: Lab) -> list[tuple[str, str]]:
+    """Published ports on which the host already answers, or which others redirect."""
+    published = {
+        port.host: name for name, service in stack.services.items() for port in service.ports
+    }
+    if not published:
+        return []
+    found = []
+    for port, owner in sorted(listeners(published).items()):
+        mend = f"stop that program, or publish another port for {published[port]}"
+        found.append((f"port {port} of this host is taken by {owner}", mend))
+    for rule in (await iptables.save()).rules:
+        match = re.search(r"--dport (\d+)\b.* -j (?:DNAT|REDIRECT)", rule.line)
+        ours = f'"{lab.mark} ' in rule.line
+        if match and int(match[1]) in published and not ours:
+            mend = f"remove that rule, or publish another port for {published[int(match[1])]}"
+            found.append((f"port {match[1]} is already redirected by: {rule.line}", mend))
+    return found
+
+
+def listeners(ports: Iterable[int]) -> dict[int, str]:
+    """Which of the ports has a listening TCP socket here, and who holds it."""
+    wanted, inodes = set(ports), {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        path = Path(table)
+        for line in path.read_text().splitlines()[1:] if path.exists() else ():
+            fields = line.split()
+            port = int(fields[1].rpartition(":")[2], 16)
+            if fields[3] == TCP_LISTEN and port in wanted:
+                inodes[fields[9]] = port
+    owners = dict.fromkeys(inodes.values(), "another program")
+    if not inodes:
+        return owners
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            for descriptor in directory.iterdir():
+                target = str(descriptor.readlink())
+                if target.startswith("socket:[") and target[8:-1] in inodes:
+                    pid = directory.parent.name
+                    name = (directory.parent / "comm").read_text().strip()
+                    owners[inodes[target[8:-1]]] = f"{name} (pid {pid})"
+        except OSError:
+            continue
+    return owners
+
+
+def host_addresses(snapshot: Snapshot) -> list[IPv4Address]:
+    """Addresses of this host, loopback and link-local ones left out."""
+    found = [each.ip for listed in snapshot.addresses.values() for each in listed]
+    return [ip for ip in found if not ip.is_loopback and not ip.is_link_local]

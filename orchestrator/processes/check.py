@@ -1,0 +1,107 @@
+"""A check: HTTP requests through the platform in order, as a client would make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.events import Outcome
+from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer
+from orchestrator.resource import Observation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request with what its answer must look like, and what to keep of it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any] | None
+    status: int
+    contains: str
+    json_keys: tuple[str, ...]
+    save: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProbe:
+    """Passes when every request gets the expected answer."""
+
+    requests: Sequence[Request]
+    kind: str = "check"
+
+    async def check(self) -> Answer:
+        import aiohttp
+
+        saved: dict[str, Any] = {}
+        seen: list[str] = []
+        try:
+            async with aiohttp.ClientSession() as session:
+                for request in self.requests:
+                    answer = await _ask(session, request, saved)
+                    seen.append(answer.text)
+                    if not answer.passed:
+                        break
+                else:
+                    return Answer(True, "; ".join(seen))
+        except aiohttp.ClientError as error:
+            return Answer(False, str(error) or type(error).__name__)
+        return Answer(False, "; ".join(seen))
+
+
+async def _ask(session: Any, request: Request, saved: dict[str, Any]) -> Answer:
+    """One request; what `save` names is put into `saved`."""
+    url = _fill(request.url, saved)
+    what = f"{request.method} {url}"
+    headers = {key: _fill(value, saved) for key, value in request.headers.items()}
+    body = None
+    if request.body is not None:
+        body = {key: _fill_value(value, saved) for key, value in request.body.items()}
+    async with session.request(request.method, url, headers=headers, json=body) as response:
+        text = (await response.content.read(BODY_LIMIT_BYTES)).decode(errors="replace")
+    found = f"{what} → {response.status}"
+    if response.status != request.status:
+        return Answer(False, f"{found}, wanted {request.status}: {text[:160]}")
+    if request.contains not in text:
+        return Answer(False, f"{found}, without {request.contains!r}: {text[:160]}")
+    if not (request.json_keys or request.save):
+        return Answer(True, found)
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return Answer(False, f"{found}, which is not JSON: {text[:160]}")
+    for key in (*request.json_keys, *request.save.values()):
+        if not isinstance(data, dict) or key not in data:
+            return Answer(False, f"{found}, without the key {key}: {text[:160]}")
+    saved.update({name: data[key] for name, key in request.save.items()})
+    return Answer(True, found)
+
+
+def _fill(text: str, saved: Mapping[str, Any]) -> str:
+    """`{name}` replaced by what was saved under it; other braces stay."""
+    for name, value in saved.items():
+        text = text.replace("{" + name + "}", str(value))
+    return text
+
+
+def _fill_value(value: Any, saved: Mapping[str, Any]) -> Any:
+    return _fill(value, saved) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A node that owns nothing: its gate is all there is to it."""
+
+    name: str
+
+    async def observe(self) -> Observation:
+        return Observation(State.PRESENT)
+
+    async def ensure(self) -> Outcome:
+        return Outcome.UNCHANGED
+
+    async def remove(self) -> Outcome:
+        return Outcome.UNCHANGED

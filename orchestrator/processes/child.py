@@ -1,0 +1,154 @@
+"""One sandboxed process: started inside a network namespace, watched, and stopped as a tree.
+
+Its pid 1 is the handle on everything that it ever started: when that ends, the kernel kills
+the rest of its process namespace (pid_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ProcessError
+from orchestrator.linux import in_thread, inside
+from orchestrator.processes import procfs
+from orchestrator.processes.sandbox import Sandbox
+
+LOG_LINES = 15
+LOG_LIMIT_BYTES = 20_000_000  # a larger log is put aside as NAME.log.1 at the next start
+KILL_DEADLINE_S = 10.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A sandbox that was started by us: `pid` is its pid 1 as the host counts."""
+
+    pid: int
+    start_ticks: int
+    waiter: subprocess.Popen[bytes]  # bubblewrap outside of it; ends with its exit code
+
+
+def tail(log: Path, *, lines: int = LOG_LINES) -> tuple[str, ...]:
+    """The last lines of a log, without trailing blanks; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 64_000))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(deque((line.rstrip() for line in text.splitlines()), maxlen=lines))
+
+
+async def start(
+    node: str,
+    sandbox: Sandbox,
+    *,
+    namespace: Path | None,
+    environment: Mapping[str, str],
+    log: Path,
+) -> Child:
+    """Starts the program inside the namespace, detached from our terminal and life.
+
+    Raises ProcessError with the log's last lines if the sandbox could not be built.
+    """
+    try:
+        return await in_thread(_start, node, sandbox, namespace, environment, log)
+    except OSError as error:
+        raise ProcessError(node, "start", str(error)) from error
+
+
+def _start(
+    node: str, sandbox: Sandbox, namespace: Path | None, environment: Mapping[str, str], log: Path
+) -> Child:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.rename(log.with_suffix(".log.1"))
+    reader, writer = os.pipe()
+    try:
+        with log.open("ab") as output, inside(namespace):
+            waiter = subprocess.Popen(
+                sandbox.words(info_fd=writer),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[writer],
+            )
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+    with os.fdopen(reader, "rb") as info:
+        text = info.read()  # ends when bubblewrap closes it, or dies
+    try:
+        pid = json.loads(text)["child-pid"]
+    except (ValueError, KeyError) as error:
+        code = waiter.wait()
+        reason = f"its sandbox could not be built (bwrap ended with {code})"
+        raise ProcessError(node, "start", reason, log=tail(log)) from error
+    seen = procfs.stat(pid)
+    return Child(pid, seen.start_ticks if seen else 0, waiter)
+
+
+async def wait_for_exit(pid: int) -> None:
+    """Returns once the process has ended; at once if there is none of that pid."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def exit_code(child: Child) -> int:
+    """The program's exit code once it has ended; 128 + n for a signal, as shells say."""
+    await wait_for_exit(child.waiter.pid)
+    return child.waiter.wait()
+
+
+async def stop(
+    sandboxes: Sequence[procfs.Sandbox], *, stop_signal: signal.Signals, grace_s: float
+) -> None:
+    """Asks the programs to leave, then kills what is left; returns when all are gone."""
+    inits = [each for each in sandboxes if each.is_init]
+    for init in inits:
+        for program in procfs.children(init.pid):
+            _send(program, stop_signal)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s if inits else 0):
+            for init in inits:
+                await wait_for_exit(init.pid)
+    for each in sandboxes:
+        if procfs.is_alive(each.pid, each.start_ticks):
+            _send(each.pid, signal.SIGKILL)
+    async with asyncio.timeout(KILL_DEADLINE_S):
+        for each in sandboxes:
+            if procfs.is_alive(each.pid, each.start_ticks):
+                await wait_for_exit(each.pid)
+    for each in sandboxes:
+        # Our own children stay as zombies until they are asked for.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(each.pid, os.WNOHANG)  # noqa: ASYNC222 - it has ended: no waiting
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

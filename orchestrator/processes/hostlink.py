@@ -1,0 +1,58 @@
+"""Resource: a link on the host to a service's rendered file, for people to look at."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.events import Noticed, Outcome
+from orchestrator.resource import Emit, Observation, State
+
+
+@dataclass(frozen=True, slots=True)
+class HostLink:
+    """`path` on the host points to `target` below our run directory.
+
+    A file of somebody else's at that path is left alone and told of: the link is a
+    convenience, and no reason to fail. `memory` tells that we made its directory.
+    """
+
+    path: Path
+    target: Path
+    memory: Path
+    emit: Emit
+
+    @property
+    def name(self) -> str:
+        return f"link:{self.path}"
+
+    async def observe(self) -> Observation:
+        if self.path.is_symlink() and self.path.readlink() == self.target:
+            return Observation(State.PRESENT)
+        if self.path.is_symlink() or self.path.exists():
+            return Observation(State.FOREIGN, f"{self.path} is somebody else's file")
+        return Observation(State.ABSENT)
+
+    async def ensure(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state is State.FOREIGN:
+            self.emit(Noticed(self.name, f"{seen.detail}; it was left as it is"))
+        if seen.state is not State.ABSENT:
+            return Outcome.UNCHANGED
+        if not self.path.parent.exists():
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            self.memory.touch()
+            self.path.parent.mkdir(mode=0o755)
+        self.path.symlink_to(self.target)
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        seen = await self.observe()
+        if seen.state is State.PRESENT:
+            self.path.unlink()
+        if self.memory.exists():
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()
+            self.memory.unlink()
+        return Outcome.CHANGED if seen.state is State.PRESENT else Outcome.UNCHANGED

@@ -1,0 +1,122 @@
+"""The process table: who runs, since when, and who is ours (proc(5))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
+
+MARK = "ORCHESTRATOR_MARK"
+DIGEST = "ORCHESTRATOR_DIGEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Fields of /proc/PID/stat; the start time makes the pid unique within a boot."""
+
+    pid: int
+    parent: int
+    state: str
+    start_ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A bubblewrap process of ours: the waiter outside, or pid 1 inside (`is_init`)."""
+
+    pid: int
+    start_ticks: int
+    is_init: bool
+    digest: str
+    netns: int  # inode of its network namespace
+
+
+def stat(pid: int) -> Stat | None:
+    """None if there is no such process, or only its corpse."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field may contain anything, spaces and brackets too: go by the last bracket.
+    fields = text[text.rindex(")") + 2 :].split()
+    found = Stat(pid, int(fields[1]), fields[0], int(fields[19]))
+    return None if found.state in GONE else found
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Whether that very process still runs, not another one with its pid."""
+    found = stat(pid)
+    return found is not None and found.start_ticks == start_ticks
+
+
+def children(pid: int) -> list[int]:
+    """Direct children, of whichever thread."""
+    found: list[int] = []
+    try:
+        for task in (PROC / str(pid) / "task").iterdir():
+            found += [int(word) for word in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return found
+
+
+def uptime_s(start_ticks: int) -> float:
+    """Seconds since a process with that start time began."""
+    boot_s = float((PROC / "uptime").read_text().split()[0])
+    return boot_s - start_ticks / TICKS_PER_S
+
+
+def boot_id() -> str:
+    """Another one after each boot: what monotonic times may be compared within."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def sandboxes(mark: str) -> list[Sandbox]:
+    """Our processes of one node, found by the mark in their environment.
+
+    The waiter and pid 1 of a sandbox are bubblewrap itself, whose environment stays as it
+    was given (PostgreSQL and nginx overwrite theirs). No file of ours is needed for this.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for pid in _pids_named("bwrap"):
+        try:
+            environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+            if wanted not in environment:
+                continue
+            levels = _status_field(pid, "NSpid").split()
+            seen = stat(pid)
+            inode = (PROC / str(pid) / "ns/net").stat().st_ino
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if seen is None:
+            continue
+        prefix = f"{DIGEST}=".encode()
+        digest = next((word[len(prefix) :] for word in environment if word.startswith(prefix)), b"")
+        is_init = len(levels) > 1 and levels[-1] == "1"
+        found.append(Sandbox(pid, seen.start_ticks, is_init, digest.decode(), inode))
+    return found
+
+
+def _pids_named(name: str) -> Iterator[int]:
+    wanted = f"{name}\n"
+    for entry in os.listdir(PROC):  # noqa: PTH208 - names are all that is wanted
+        if entry.isdigit():
+            try:
+                if (PROC / entry / "comm").read_text() == wanted:
+                    yield int(entry)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+
+
+def _status_field(pid: int, name: str) -> str:
+    for line in (PROC / str(pid) / "status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return value.strip()
+    return ""

@@ -1,0 +1,231 @@
+"""Resources: a service (a process that stays) and a job (one that runs to its end)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from orchestrator.errors import OrchestratorError, ProcessError
+from orchestrator.events import Outcome, ProcessExited, ProcessStarted
+from orchestrator.processes import child, procfs
+from orchestrator.processes.files import Folder, ensure_data_directory
+from orchestrator.processes.notify import Notifications
+from orchestrator.processes.sandbox import NOTIFY_SOCKET, SECRETS_DIR, STACK_DIR, Sandbox, User
+from orchestrator.resource import Emit, Observation, State
+
+Render = Callable[[], Mapping[str, str]]
+
+
+def interpreter_paths() -> dict[str, Path]:
+    """Where this Python and its packages live, as far as that is not /usr.
+
+    Services use the same ones; both may lie in a home directory that they cannot enter.
+    """
+    places = {Path(sys.prefix), Path(sys.base_prefix)}
+    return {str(path): path for path in places if not path.is_relative_to("/usr")}
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a process is started from; everything that its digest covers.
+
+    `files` and `secrets` are rendered when they are needed: texts by their path inside.
+    """
+
+    node: str
+    mark: str
+    command: tuple[str, ...]
+    user: User
+    environment: Mapping[str, str]
+    files: Render
+    secrets: Render
+    data: Mapping[str, Path]  # path inside → directory on the host
+    stack_dir: Path
+    namespace: Path | None
+    hostname: str
+    hosts: str
+    folder: Folder
+    log: Path
+    emit: Emit
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        secrets = {f"{SECRETS_DIR}/{name}": text for name, text in self.secrets().items()}
+        return {**self.files(), **secrets}
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with anything that would make the process another one."""
+        parts = [
+            self.command,
+            [self.user.uid, self.user.gid],
+            dict(self.environment),
+            self._texts,
+            {inside: str(path) for inside, path in self.data.items()},
+            str(self.stack_dir),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def is_same(self, digest: str) -> bool:
+        """Whether that digest is this program's; what cannot be rendered is not the same."""
+        try:
+            return digest == self.digest
+        except OrchestratorError:
+            return False
+
+    def running(self) -> list[procfs.Sandbox]:
+        return procfs.sandboxes(self.mark)
+
+    async def start(self, *, notify: Path | None) -> child.Child:
+        """Starts it. Raises ProcessError, OSError."""
+        for directory in self.data.values():
+            ensure_data_directory(directory, uid=self.user.uid, gid=self.user.gid)
+        environment = {**self.environment, procfs.MARK: self.mark, procfs.DIGEST: self.digest}
+        writable = dict(self.data)
+        if notify is not None:
+            writable[NOTIFY_SOCKET] = notify
+            environment["NOTIFY_SOCKET"] = NOTIFY_SOCKET
+        sandbox = Sandbox(
+            self.command,
+            self.user,
+            self.hostname,
+            read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place()},
+            writable=writable,
+            own_network=self.namespace is None,
+        )
+        started = await child.start(
+            self.node, sandbox, namespace=self.namespace, environment=environment, log=self.log
+        )
+        self.emit(ProcessStarted(self.node, started.pid, started.start_ticks))
+        return started
+
+    def _place(self) -> dict[str, Path]:
+        """Files, secrets and its view of /etc, where the sandbox takes them from."""
+        own = self.folder.write(self._texts, uid=self.user.uid, gid=self.user.gid, mode=0o400)
+        system = {
+            "/etc/passwd": self.user.passwd(),
+            "/etc/group": self.user.group(),
+            "/etc/hosts": self.hosts,
+        }
+        return {**own, **self.folder.write(system, uid=0, gid=0, mode=0o444)}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that stays. It is found by the mark in its environment, not by a file."""
+
+    program: Program
+    stop_signal: signal.Signals
+    grace_s: float
+    notifications: Notifications | None
+    current: dict[str, child.Child] = field(default_factory=dict)  # what this run started
+
+    @property
+    def name(self) -> str:
+        return self.program.node
+
+    async def observe(self) -> Observation:
+        found = self.program.running()
+        inits = [each for each in found if each.is_init]
+        if not found:
+            return Observation(State.ABSENT)
+        if len(inits) != 1:
+            return Observation(State.PARTIAL, f"{len(inits)} copies run")
+        namespace = self.program.namespace
+        if namespace is not None:
+            inode = namespace.stat().st_ino if namespace.exists() else 0
+            if inits[0].netns != inode:
+                return Observation(State.PARTIAL, "it lives in a namespace that has lost its name")
+        if not procfs.children(inits[0].pid):
+            return Observation(State.PARTIAL, "its program has ended")
+        if not self.program.is_same(inits[0].digest):
+            return Observation(State.PARTIAL, "its configuration has changed")
+        return Observation(State.PRESENT)
+
+    async def ensure(self) -> Outcome:
+        if (await self.observe()).state is State.PRESENT:
+            return Outcome.UNCHANGED
+        await self._stop()
+        if self.notifications is not None:
+            self.notifications.open()
+        path = self.notifications.path if self.notifications else None
+        self.current[self.name] = await self.program.start(notify=path)
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        found = self.program.running()
+        await self._stop()
+        self.program.folder.remove()
+        return Outcome.CHANGED if found else Outcome.UNCHANGED
+
+    async def _stop(self) -> None:
+        self.current.pop(self.name, None)
+        if self.notifications is not None:
+            self.notifications.close()
+        await child.stop(self.program.running(), stop_signal=self.stop_signal, grace_s=self.grace_s)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command that runs to its end once: done when `creates` exists, else while its stamp
+    (made by us at success, forgotten by `down`) tells of the same command."""
+
+    program: Program
+    creates: Path | None
+    stamp: Path
+
+    @property
+    def name(self) -> str:
+        return self.program.node
+
+    async def observe(self) -> Observation:
+        if self.creates is not None:
+            return Observation(State.PRESENT if self.creates.exists() else State.ABSENT)
+        try:
+            done = self.stamp.read_text()
+        except OSError:
+            return Observation(State.ABSENT)
+        if not self.program.is_same(done):
+            return Observation(State.PARTIAL, "its command has changed")
+        return Observation(State.PRESENT)
+
+    async def ensure(self) -> Outcome:
+        if (await self.observe()).state is State.PRESENT:
+            return Outcome.UNCHANGED
+        await self._stop()
+        running = await self.program.start(notify=None)
+        try:
+            code = await child.exit_code(running)
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        self.program.emit(ProcessExited(self.name, running.pid, code))
+        if code != 0:
+            log = child.tail(self.program.log)
+            raise ProcessError(self.name, "run", f"it ended with exit code {code}", log=log)
+        if self.creates is None:
+            self.stamp.parent.mkdir(parents=True, exist_ok=True)
+            self.stamp.write_text(self.program.digest)
+        elif not self.creates.exists():
+            reason = f"it ended well, but did not make {self.creates.name}"
+            raise ProcessError(self.name, "run", reason, log=child.tail(self.program.log))
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        """Data that it made stays; that is what it was run for."""
+        found = self.program.running()
+        await self._stop()
+        self.program.folder.remove()
+        was_done = self.stamp.exists()
+        self.stamp.unlink(missing_ok=True)
+        return Outcome.CHANGED if found or was_done else Outcome.UNCHANGED
+
+    async def _stop(self) -> None:
+        await child.stop(self.program.running(), stop_signal=signal.SIGTERM, grace_s=5.0)

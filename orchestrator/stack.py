@@ -1,0 +1,465 @@
+"""The desired platform to nodes: the only module that knows every kind of resource."""
+
+from __future__ import annotations
+
+import pwd
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+import jinja2
+
+from orchestrator.engine.plan import Node, RetryPolicy, Stage
+from orchestrator.errors import Problem, SpecError
+from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
+from orchestrator.kernel.nat import Nat, Net, Publication, rules
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.sysctl import Sysctl
+from orchestrator.kernel.veth import Veth
+from orchestrator.lab import Lab
+from orchestrator.linux import NETNS_DIR
+from orchestrator.processes import probes
+from orchestrator.processes.check import CheckProbe, Milestone, Request
+from orchestrator.processes.files import Folder, Secrets
+from orchestrator.processes.gate import Probes, ServiceGate
+from orchestrator.processes.hostlink import HostLink
+from orchestrator.processes.notify import Notifications
+from orchestrator.processes.sandbox import User
+from orchestrator.processes.service import Job, Program, Service
+from orchestrator.resource import Emit, Gate, Resource
+from orchestrator.spec import PORT_SIDE, Check, Condition, ConfigFile, Process, Stack
+
+# Ids that systemd sets aside for users without an account (systemd.io/UIDS-GIDS, DynamicUser).
+FIRST_UID, LAST_UID = 61184, 65519
+
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8): the real servers
+STAGES = {
+    Condition.STARTED: Stage.STARTED,
+    Condition.READY: Stage.READY,
+    Condition.COMPLETED: Stage.READY,
+}
+LAYERS_OF_KINDS = {
+    "mount": "bridge",
+    "bridge": "bridge",
+    "netns": "veths",
+    "veth": "veths",
+    "sysctl": "nat",
+    "nat": "nat",
+    "check": "edge",
+}
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """Turns a valid stack into nodes for one lab. `memory` is this machine's, across labs."""
+
+    stack: Stack
+    lab: Lab
+    directory: Path
+    memory: Path
+    emit: Emit
+    netlink: Netlink
+    secrets: Secrets
+
+    @property
+    def host_memory(self) -> Path:
+        """What is remembered of the network namespace that is this lab's host."""
+        return self.memory / str(Path("/proc/self/ns/net").stat().st_ino)
+
+    def nodes(self) -> dict[str, Node]:
+        """Every node by its name. Raises SpecError for a user that this host does not have."""
+        found = [*self._network(), *self._rules()]
+        uids = self._uids()
+        for name in self.stack.services:
+            found += self._service(name, uids[name])
+        found += [self._job(name, uids[job.of]) for name, job in self.stack.jobs.items()]
+        gates = [name for name, check in self.stack.checks.items() if check.gate]
+        found += [self._check(name) for name in gates]
+        return {node.name: node for node in found}
+
+    # -- network -------------------------------------------------------------------------
+
+    def _network(self) -> list[Node]:
+        lab = self.lab
+        found = [self._node(NamespaceDirectory(self.memory / "netns-directory"), {})]
+        for name, network in self.stack.networks.items():
+            bridge = Bridge(name, network.address, lab.mac(name), lab.mark, lab.group, self.netlink)
+            found.append(self._node(bridge, {}))
+        for name, service in self.stack.services.items():
+            if not service.networks:
+                continue
+            namespace = self._namespace(name)
+            found.append(self._node(namespace, {"mount:netns": Stage.READY}))
+            for index, bridge_name in enumerate(service.networks):
+                found.append(
+                    self._node(
+                        self._veth(name, bridge_name, namespace.path, is_first=index == 0),
+                        {namespace.name: Stage.READY, f"bridge:{bridge_name}": Stage.READY},
+                    )
+                )
+        return found
+
+    def _namespace(self, service: str) -> Namespace:
+        name = self.stack.namespace_of(service)
+        return Namespace(
+            f"netns:{name}",
+            self.lab.namespace(name),
+            self.lab.mark,
+            self.lab.group,
+            {"hosts": self.hosts(name), **_resolver()},
+            self.netlink,
+        )
+
+    def _veth(self, service: str, network: str, namespace: Path, *, is_first: bool) -> Veth:
+        spec = self.stack.services[service].networks[network]
+        bridge = self.stack.networks[network].address
+        inner = self.stack.interface_of(service, network)
+        own = self.stack.namespace_of(service)
+        return Veth(
+            f"veth:{own}" if is_first else f"veth:{own}.{network}",
+            bridge=network,
+            outer=inner + PORT_SIDE,
+            inner=inner,
+            namespace=namespace,
+            address=IPv4Interface(f"{spec.address}/{bridge.network.prefixlen}"),
+            gateway=bridge.ip if is_first else None,
+            mac=self.lab.mac(inner),
+            outer_mac=self.lab.mac(inner + PORT_SIDE),
+            mark=self.lab.mark,
+            group=self.lab.group,
+            netlink=self.netlink,
+        )
+
+    def hosts(self, namespace: str) -> str:
+        """/etc/hosts: every service's name, on a network that both share where there is one."""
+        lines = ["127.0.0.1\tlocalhost"]
+        own = next(
+            (
+                set(service.networks)
+                for name, service in self.stack.services.items()
+                if service.networks and self.stack.namespace_of(name) == namespace
+            ),
+            set(),
+        )
+        for name in self.stack.services:
+            networks = self.stack.services[self.stack.home_of(name)].networks
+            shared = [network for network in networks if network in own] or list(networks)
+            lines.append(f"{networks[shared[0]].address}\t{name}")
+        return "\n".join(lines) + "\n"
+
+    def _rules(self) -> list[Node]:
+        nets = [
+            Net(name, network.address.network, network.masquerade)
+            for name, network in self.stack.networks.items()
+        ]
+        publications = [
+            Publication(port.host, network, attachment.address, port.service)
+            for name, service in self.stack.services.items()
+            for port in service.ports
+            for network, attachment in list(
+                self.stack.services[self.stack.home_of(name)].networks.items()
+            )[:1]
+        ]
+        prefix = self.lab.chain_prefix
+        wanted = tuple(rules(prefix, self.lab.mark, nets, publications))
+        forwarding = Sysctl(
+            "net.ipv4.ip_forward",
+            "1",
+            self.lab.name,
+            self.host_memory / "sysctl",
+            self._foreign_bridges,
+            self.emit,
+        )
+        nat = Nat(prefix, wanted, self.host_memory / f"tables-{self.lab.name}")
+        return [self._node(forwarding, {}), self._node(nat, {})]
+
+    def _foreign_bridges(self) -> set[str]:
+        """Bridges of others: who has one needs forwarding."""
+        links = self.netlink.snapshot().links.values()
+        return {
+            link.name
+            for link in links
+            if link.kind == "bridge" and not link.alias.startswith("orchestrator:")
+        }
+
+    # -- processes -----------------------------------------------------------------------
+
+    def _service(self, name: str, uid: int) -> list[Node]:
+        spec = self.stack.services[name]
+        if spec.command is None:
+            return []
+        label = f"service:{name}"
+        program = self._program(label, name, name, spec, spec.command, uid)
+        ready = spec.readiness
+        notify = Notifications(program.folder.path / "notify") if ready.notify else None
+        service = Service(program, signal.Signals[spec.stop.signal], spec.stop.grace_s, notify)
+        gate = ServiceGate(service, Probes(label, self._probes(name), ready.interval_s, self.emit))
+        needs = {**self._place_needs(name), **self._needs(spec)}
+        found = [self._node(service, needs, gate=gate, spec=spec, layer=spec.layer)]
+        if not self.lab.host:
+            found += [
+                self._node(
+                    HostLink(
+                        Path(path),
+                        program.folder.path / "files" / path.lstrip("/"),
+                        self.lab.run_dir / "links" / path.strip("/").replace("/", "-"),
+                        self.emit,
+                    ),
+                    {label: Stage.STARTED},
+                    layer=spec.layer,
+                )
+                for path, file in spec.files.items()
+                if file.on_host
+            ]
+        return found
+
+    def _job(self, name: str, uid: int) -> Node:
+        spec = self.stack.jobs[name]
+        label = f"job:{name}"
+        program = self._program(label, name, spec.of, spec, spec.command, uid)
+        creates = None
+        if spec.creates is not None:
+            for inside, outside in program.data.items():
+                if spec.creates.startswith(f"{inside}/"):
+                    creates = outside / spec.creates.removeprefix(f"{inside}/")
+        needs = self._needs(spec)
+        if spec.network:
+            needs |= self._place_needs(spec.of)
+        layer = self.stack.services[spec.of].layer
+        job = Job(program, creates, self.lab.run_dir / "jobs" / name)
+        return self._node(job, needs, spec=spec, layer=layer)
+
+    def _program(
+        self, label: str, name: str, of: str, spec: Process, command: tuple[str, ...], uid: int
+    ) -> Program:
+        service = self.stack.services[of]
+        has_network = getattr(spec, "network", True)
+        namespace = self.stack.namespace_of(of)
+        files = {**service.files, **spec.files} if spec is not service else spec.files
+        names = tuple(dict.fromkeys((*service.secrets, *spec.secrets)))
+        data = self.lab.state_dir / "data" / of
+        user = self._user(spec.user if spec.user != "auto" else service.user, name, of, uid)
+        return Program(
+            node=label,
+            mark=f"{self.lab.mark}/{label}",
+            command=command,
+            user=user,
+            environment={**self._environment(), **spec.environment},
+            files=partial(self._render, label, files),
+            secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
+            data={path: data / path.strip("/").replace("/", "-") for path in service.data},
+            stack_dir=self.directory,
+            namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,
+            hostname=of,
+            hosts=self.hosts(namespace),
+            folder=Folder(self.lab.run_dir / "nodes" / name),
+            log=self.lab.log(name),
+            emit=self.emit,
+        )
+
+    def _place_needs(self, service: str) -> dict[str, Stage]:
+        """The namespace with all of its links."""
+        home = self.stack.home_of(service)
+        namespace = self.stack.namespace_of(home)
+        found = {f"netns:{namespace}": Stage.READY}
+        for index, network in enumerate(self.stack.services[home].networks):
+            name = f"veth:{namespace}" if index == 0 else f"veth:{namespace}.{network}"
+            found[name] = Stage.READY
+        return found
+
+    def _needs(self, spec: Process) -> dict[str, Stage]:
+        found: dict[str, Stage] = {}
+        for name, given in spec.needs.items():
+            if name in self.stack.jobs:
+                found[f"job:{name}"] = Stage.READY
+            elif self.stack.services[name].command is not None:
+                condition = self.stack.condition_of(name, given)
+                found[f"service:{name}"] = STAGES[condition]
+            else:
+                found |= self._place_needs(name)
+        return found
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": ":".join(self.search_path()),
+            "LANG": "C.UTF-8",
+            "HOME": "/tmp",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def search_path(self) -> list[str]:
+        """Directories in which commands are looked for, first match wins."""
+        found = [str(Path(sys.prefix, "bin"))]
+        for pattern in self.stack.path:
+            matches = sorted(Path("/").glob(pattern.lstrip("/")), key=_by_version)
+            found += [str(path) for path in matches[-1:]]
+        return [*found, *SYSTEM_PATH]
+
+    def _user(self, wanted: str, name: str, of: str, uid: int) -> User:
+        if wanted == "auto":
+            return User(uid, uid, of[:31])
+        try:
+            entry = pwd.getpwnam(wanted)
+        except KeyError as error:
+            kind = "services" if name in self.stack.services else "jobs"
+            problem = Problem(f"{kind}.{name}.user", 1, f"this host has no user {wanted}")
+            raise SpecError("stack", [problem]) from error
+        return User(entry.pw_uid, entry.pw_gid, wanted)
+
+    def _uids(self) -> dict[str, int]:
+        """One id per service: from its name, so that its data stays its own over runs."""
+        taken: dict[int, str] = {}
+        size = LAST_UID - FIRST_UID + 1
+        for name in sorted(self.stack.services):
+            digest = sha256(f"{self.lab.name}/{name}".encode()).digest()
+            uid = FIRST_UID + int.from_bytes(digest[:4]) % size
+            while uid in taken:
+                uid = FIRST_UID + (uid + 1 - FIRST_UID) % size
+            taken[uid] = name
+        return {name: uid for uid, name in taken.items()}
+
+    # -- rendered files ------------------------------------------------------------------
+
+    def check_templates(self) -> None:
+        """Raises SpecError for templates that cannot be read or parsed."""
+        processes = {**self.stack.services, **self.stack.jobs}
+        for name, process in processes.items():
+            for file in process.files.values():
+                self._template(name, file)
+
+    def _template(self, name: str, file: ConfigFile) -> str:
+        if file.content is not None:
+            return file.content
+        path = self.directory / str(file.template)
+        try:
+            text = path.read_text(encoding="utf-8")
+            jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
+        except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
+            problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
+            raise SpecError("stack", [problem]) from error
+        return text
+
+    def _render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
+        environment = jinja2.Environment(
+            autoescape=False,  # configuration files, no HTML
+            undefined=jinja2.StrictUndefined,
+            keep_trailing_newline=True,
+        )
+        context = {
+            "address": self._address,
+            "secret": self.secrets.get,
+            "stack": self.stack.name,
+            "services": list(self.stack.services),
+        }
+        try:
+            return {
+                path: environment.from_string(self._template(name, file)).render(context)
+                for path, file in files.items()
+            }
+        except jinja2.TemplateError as error:
+            problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
+            raise SpecError("stack", [problem]) from error
+
+    def _address(self, service: str) -> str:
+        if service not in self.stack.services:
+            raise jinja2.UndefinedError(f"unknown service {service}")
+        return str(self.stack.address_of(service))
+
+    # -- gates ---------------------------------------------------------------------------
+
+    def _probes(self, name: str) -> list[probes.Probe]:
+        ready = self.stack.services[name].readiness
+        host = str(self.stack.address_of(name))
+        found: list[probes.Probe] = []
+        if ready.tcp is not None:
+            found.append(probes.TcpProbe(host, ready.tcp))
+        if ready.http is not None:
+            url = f"http://{host}:{ready.http.port}{ready.http.path}"
+            found.append(probes.HttpProbe(url, ready.http.status, ready.http.contains))
+        if ready.postgres is not None:
+            want = ready.postgres
+            password = self._password(want.password)
+            found.append(probes.PostgresProbe(host, want.port, want.database, want.user, password))
+        if ready.redis is not None:
+            password = self._password(ready.redis.password)
+            found.append(probes.RedisProbe(host, ready.redis.port, ready.redis.user, password))
+        return found
+
+    def _password(self, secret: str | None) -> Callable[[], str | None]:
+        return lambda: self.secrets.get(secret) if secret else None
+
+    def _check(self, name: str) -> Node:
+        check = self.stack.checks[name]
+        label = f"check:{name}"
+        gate = Probes(label, [check_probe(check)], 0.1, self.emit)
+        everything = [*self.stack.services, *self.stack.jobs]
+        spec = Process.model_validate({"needs": list(check.needs or everything)})
+        needs = {
+            "nat:rules": Stage.READY,
+            "sysctl:ip_forward": Stage.READY,
+            **self._needs(spec),
+        }
+        return self._node(Milestone(label), needs, gate=gate, deadline_s=check.deadline_s)
+
+    def _node(
+        self,
+        resource: Resource,
+        needs: Mapping[str, Stage],
+        *,
+        gate: Gate | None = None,
+        spec: Process | None = None,
+        layer: str = "",
+        deadline_s: float = 30.0,
+    ) -> Node:
+        retry = RetryPolicy()
+        if spec is not None:
+            given = spec.retry
+            retry = RetryPolicy(given.attempts, given.backoff_s, given.max_backoff_s)
+            deadline_s = spec.deadline_s
+        kind = resource.name.partition(":")[0]
+        layer = layer or LAYERS_OF_KINDS[kind]
+        return Node(resource, layer, needs, gate, retry, deadline_s)
+
+
+def check_probe(check: Check) -> CheckProbe:
+    """The check's requests, ready to be made."""
+    return CheckProbe(
+        [
+            Request(
+                step.method,
+                step.url,
+                step.headers,
+                step.body,
+                step.expect.status,
+                step.expect.contains,
+                step.expect.json_keys,
+                step.save,
+            )
+            for step in check.steps
+        ]
+    )
+
+
+def _by_version(path: Path) -> list[tuple[int, str]]:
+    """15 after 9: numbers in the path count as numbers."""
+    words = re.split(r"(\d+)", str(path))
+    return [(int(word), "") if word.isdigit() else (0, word) for word in words]
+
+
+def _resolver() -> dict[str, str]:
+    """Name servers for the namespaces, where the host's own are on its loopback."""
+    try:
+        own = Path("/etc/resolv.conf").read_text()
+    except OSError:
+        return {}
+    if re.search(r"^\s*nameserver\s+127\.", own, re.MULTILINE) and RESOLVED.exists():
+        return {"resolv.conf": RESOLVED.read_text()}
+    return {}
