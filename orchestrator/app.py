@@ -146,7 +146,7 @@ class App:
     def forget_host(self) -> None:
         """What is remembered of this host, as far as no lab needs it any more."""
         memory = self.compiler.host_memory
-        for directory in (memory / "sysctl", memory, memory.parent):
+        for directory in (memory / "sysctl", memory, memory.parent, self.lab.run_root):
             with contextlib.suppress(OSError):
                 directory.rmdir()
 

@@ -34,14 +34,20 @@ class Child:
     pid: int
     start_ticks: int
     waiter: subprocess.Popen[bytes]  # bubblewrap outside of it; ends with its exit code
+    log: Path
+    log_start: int  # where this process's own part of the log begins
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The last lines that it wrote."""
+        return tail(self.log, since=self.log_start)
 
 
-def tail(log: Path, *, lines: int = LOG_LINES) -> tuple[str, ...]:
-    """The last lines of a log, without trailing blanks; empty if there is none."""
+def tail(log: Path, *, lines: int = LOG_LINES, since: int = 0) -> tuple[str, ...]:
+    """The last lines of a log from a position on, without trailing blanks."""
     try:
         with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 64_000))
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(since, end - 64_000))
             text = file.read().decode(errors="replace")
     except OSError:
         return ()
@@ -75,6 +81,7 @@ def _start(
     reader, writer = os.pipe()
     try:
         with log.open("ab") as output, inside(namespace):
+            log_start = output.tell()
             waiter = subprocess.Popen(
                 sandbox.words(info_fd=writer),
                 env=dict(environment),
@@ -97,9 +104,9 @@ def _start(
     except (ValueError, KeyError) as error:
         code = waiter.wait()
         reason = f"its sandbox could not be built (bwrap ended with {code})"
-        raise ProcessError(node, "start", reason, log=tail(log)) from error
+        raise ProcessError(node, "start", reason, log=tail(log, since=log_start)) from error
     seen = procfs.stat(pid)
-    return Child(pid, seen.start_ticks if seen else 0, waiter)
+    return Child(pid, seen.start_ticks if seen else 0, waiter, log, log_start)
 
 
 async def wait_for_exit(pid: int) -> None:

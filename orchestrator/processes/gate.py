@@ -82,9 +82,8 @@ class ServiceGate:
             await asyncio.wait({proof, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not proof.done():
                 code = watch.result()
-                log = child.tail(self.service.program.log)
                 reason = f"it ended with exit code {code} before it was ready"
-                raise ProcessError(self.service.name, "start", reason, log=log)
+                raise ProcessError(self.service.name, "start", reason, log=self.log_lines())
             proof.result()
         finally:
             for task in (proof, watch):
@@ -115,4 +114,5 @@ class ServiceGate:
         return self.probes.last_answer()
 
     def log_lines(self) -> tuple[str, ...]:
-        return child.tail(self.service.program.log)
+        running = self.service.current.get(self.service.name)
+        return running.log_lines() if running else child.tail(self.service.program.log)

@@ -16,6 +16,8 @@ SECRETS_DIR = "/run/secrets"  # as Docker Compose has it
 NOTIFY_SOCKET = "/run/notify"
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: file-hierarchy(7)
 
+SYSTEM = ("/usr", "/etc", "/opt")  # the host's, read-only
+
 # What setpriv needs to change its ids and empty the bounding set; gone before the program.
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
@@ -60,18 +62,20 @@ class Sandbox:
         words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", self.hostname]
         if self.own_network:
             words.append("--unshare-net")
-        words += ["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc"]
-        words += ["--ro-bind-try", "/opt", "/opt"]
+        for path in SYSTEM:
+            words += ["--ro-bind-try", path, path]
         for name in MERGED:
-            path = Path("/", name)
-            if path.is_symlink():
-                words += ["--symlink", str(path.readlink()), str(path)]
-            elif path.is_dir():
-                words += ["--ro-bind", str(path), str(path)]
+            merged = Path("/", name)
+            if merged.is_symlink():
+                words += ["--symlink", str(merged.readlink()), str(merged)]
+            elif merged.is_dir():
+                words += ["--ro-bind", str(merged), str(merged)]
         words += ["--proc", "/proc", "--dev", "/dev"]
         for directory in ("/tmp", "/dev/shm", "/var/tmp"):
             words += ["--perms", "1777", "--tmpfs", directory]
         words += ["--tmpfs", "/run"]
+        for directory in self._parents():
+            words += ["--perms", "0755", "--dir", directory]
         for inside, outside in self.read_only.items():
             words += ["--ro-bind", str(outside), inside]
         for inside, outside in self.writable.items():
@@ -80,6 +84,15 @@ class Sandbox:
         for capability in CAPABILITIES:
             words += ["--cap-add", capability]
         return [*words, "--", *self._setpriv(), *self.command]
+
+    def _parents(self) -> list[str]:
+        """Directories above what is mounted: bwrap would make them for root alone (0700)."""
+        found: dict[str, None] = {}
+        for inside in (*self.read_only, *self.writable):
+            for parent in reversed(Path(inside).parents[:-1]):
+                if not str(parent).startswith(SYSTEM):
+                    found[str(parent)] = None
+        return list(found)
 
     def _setpriv(self) -> list[str]:
         """setpriv(1): the user, no groups, no capabilities, none to be had by exec either."""

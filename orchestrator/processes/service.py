@@ -208,14 +208,14 @@ class Job:
             raise
         self.program.emit(ProcessExited(self.name, running.pid, code))
         if code != 0:
-            log = child.tail(self.program.log)
-            raise ProcessError(self.name, "run", f"it ended with exit code {code}", log=log)
+            reason = f"it ended with exit code {code}"
+            raise ProcessError(self.name, "run", reason, log=running.log_lines())
         if self.creates is None:
             self.stamp.parent.mkdir(parents=True, exist_ok=True)
             self.stamp.write_text(self.program.digest)
         elif not self.creates.exists():
             reason = f"it ended well, but did not make {self.creates.name}"
-            raise ProcessError(self.name, "run", reason, log=child.tail(self.program.log))
+            raise ProcessError(self.name, "run", reason, log=running.log_lines())
         return Outcome.CHANGED
 
     async def remove(self) -> Outcome:
