@@ -8,8 +8,12 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
 from orchestrator.errors import BUG, INTERRUPTED, OrchestratorError
+
+PROGRAM = "orchestrator"  # also when run by `python -m`, so that completion always works
+COMPLETE_VARIABLE = "_ORCHESTRATOR_COMPLETE"  # by which the shell's script asks for candidates
 
 # name → (module of orchestrator.commands, what it does in one line)
 COMMANDS = {
@@ -46,6 +50,15 @@ class Commands(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names from the table: importing every command would make the shell wait."""
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -66,7 +79,7 @@ def main() -> None:
     if debug:
         sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):

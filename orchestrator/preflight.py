@@ -33,6 +33,7 @@ async def check_host(stack: Stack, lab: Lab, compiler: Compiler) -> None:
     """Raises HostError with everything that stands in the way."""
     problems = [
         *missing_programs(stack, compiler),
+        *unreadable_directory(compiler.directory),
         *overlapping_routes(stack, lab, compiler.netlink.snapshot()),
     ]
     if not problems:
@@ -64,6 +65,14 @@ def missing_programs(stack: Stack, compiler: Compiler) -> list[tuple[str, str]]:
             mend = f"apt-get install {package}" if package else f"install {program}"
             found.append((f"{program}, which {user} runs, is not installed", mend))
     return found
+
+
+def unreadable_directory(directory: Path) -> list[tuple[str, str]]:
+    """The stack file's directory, if services, which are users of their own, cannot read it."""
+    if directory.stat().st_mode & 0o005 == 0o005:
+        return []
+    mend = f"chmod -R o+rX {directory}"
+    return [(f"services see {directory} as /stack, but may not read it", mend)]
 
 
 def overlapping_routes(stack: Stack, lab: Lab, host: Snapshot) -> list[tuple[str, str]]:

@@ -68,7 +68,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--stack",
-        "-f",
+        "-s",
         type=click.Path(path_type=Path),
         envvar="ORCHESTRATOR_STACK",
         help="Stack file. Default: services/stack.yaml.",

@@ -240,7 +240,9 @@ class Nat:
         return any(name in self._chains(table) for name in (chain, target))
 
     def _chains(self, table: str) -> list[str]:
-        names = [rule.chain for rule in self.wanted if rule.table == table]
+        """Chains of ours in the table: with rules in them, or led into by a hook."""
+        rules = [rule for rule in self.wanted if rule.table == table]
+        names = [name for rule in rules for name in (rule.chain, rule.target)]
         return [name for name in dict.fromkeys(names) if name.startswith(f"{self.prefix}-")]
 
     def _hooks(self, table: str) -> list[Rule]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.events import Outcome
-from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer
+from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer, brief
 from orchestrator.resource import Observation, State
 
 
@@ -64,18 +64,18 @@ async def _ask(session: Any, request: Request, saved: dict[str, Any]) -> Answer:
         text = (await response.content.read(BODY_LIMIT_BYTES)).decode(errors="replace")
     found = f"{what} → {response.status}"
     if response.status != request.status:
-        return Answer(False, f"{found}, wanted {request.status}: {text[:160]}")
+        return Answer(False, f"{found}, wanted {request.status}: {brief(text)}")
     if request.contains not in text:
-        return Answer(False, f"{found}, without {request.contains!r}: {text[:160]}")
+        return Answer(False, f"{found}, without {request.contains!r}: {brief(text)}")
     if not (request.json_keys or request.save):
         return Answer(True, found)
     try:
         data = json.loads(text)
     except ValueError:
-        return Answer(False, f"{found}, which is not JSON: {text[:160]}")
+        return Answer(False, f"{found}, which is not JSON: {brief(text)}")
     for key in (*request.json_keys, *request.save.values()):
         if not isinstance(data, dict) or key not in data:
-            return Answer(False, f"{found}, without the key {key}: {text[:160]}")
+            return Answer(False, f"{found}, without the key {key}: {brief(text)}")
     saved.update({name: data[key] for name, key in request.save.items()})
     return Answer(True, found)
 

@@ -82,6 +82,8 @@ def _start(
     try:
         with log.open("ab") as output, inside(namespace):
             log_start = output.tell()
+            # Programs may open /dev/stdout again, as nginx does; that asks the file's mode.
+            os.fchown(output.fileno(), sandbox.user.uid, sandbox.user.gid)
             waiter = subprocess.Popen(
                 sandbox.words(info_fd=writer),
                 env=dict(environment),

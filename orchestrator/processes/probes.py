@@ -23,6 +23,11 @@ class Answer:
     text: str
 
 
+def brief(body: str) -> str:
+    """The beginning of a body on one line."""
+    return " ".join(body[:400].split())[:120]
+
+
 class Probe(Protocol):
     """Asks once."""
 
@@ -66,9 +71,9 @@ class HttpProbe:
         except aiohttp.ClientError as error:
             raise OSError(str(error) or type(error).__name__) from error
         if response.status != self.status:
-            return Answer(False, f"status {response.status}, wanted {self.status}: {body[:120]}")
+            return Answer(False, f"status {response.status}, wanted {self.status}: {brief(body)}")
         if self.contains not in body:
-            return Answer(False, f"{self.contains!r} is not in the answer: {body[:120]}")
+            return Answer(False, f"{self.contains!r} is not in the answer: {brief(body)}")
         return Answer(True, f"status {response.status}")
 
 

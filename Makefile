@@ -1,0 +1,51 @@
+# `make help` lists the targets. ARGS passes options on: make up ARGS="--host-netns lab2"
+SHELL := /bin/bash
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+RUN := $(SUDO) .venv/bin/orchestrator
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up down status verify test unit lint fix bench docs bootstrap bootstrap-dev
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+up: bootstrap ## install what is missing, bring the platform up, prove that it serves
+	$(RUN) up $(ARGS)
+
+down: bootstrap ## take everything away; the host is as it was (ARGS=--volumes: data too)
+	$(RUN) down $(ARGS)
+
+status: bootstrap ## what runs now
+	$(RUN) status $(ARGS)
+
+verify: bootstrap ## prove namespaces, bridge, pings, NAT, port forward and API flows
+	$(RUN) verify $(ARGS)
+
+test: lint ## everything that CI runs: lint, unit tests, tests in namespaces (root)
+	$(SUDO) .venv/bin/python -m pytest tests $(ARGS)
+
+unit: bootstrap-dev ## the fast tests only; no root needed
+	.venv/bin/python -m pytest tests/unit $(ARGS)
+
+lint: bootstrap-dev ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+fix: bootstrap-dev ## what ruff can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: bootstrap-dev ## measure; ratios within one run
+	$(SUDO) .venv/bin/python -m tests.bench $(ARGS)
+
+docs: bootstrap-dev ## regenerate what the docs show (schema, pictures)
+	.venv/bin/orchestrator schema > services/stack.schema.json
+	$(SUDO) .venv/bin/python -m tests.pictures
+
+bootstrap:
+	@$(SUDO) ./bootstrap.sh
+
+bootstrap-dev:
+	@$(SUDO) ./bootstrap.sh --dev

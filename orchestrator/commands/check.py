@@ -1,0 +1,187 @@
+"""`validate`, `schema`, `doctor`, `verify`, `completion`: what can be known before and after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
+
+if TYPE_CHECKING:
+    from orchestrator.app import App
+    from orchestrator.verify import Row
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@target_options
+def validate(target: Target, file: Path | None) -> None:
+    """Check a stack file and its templates; lists every problem as file:line: path: message."""
+    from orchestrator.validation import template_problems
+
+    target.stack_file = file or target.stack_file
+    try:
+        app = target.open()
+        if problems := template_problems(app, str(target.stack_file)):
+            raise SpecError(str(target.stack_file), problems)
+    except SpecError as error:
+        click.echo(str(error), err=True)  # bare lines, so that editors can jump to them
+        sys.exit(error.exit_code)
+    stack = app.stack
+    counts = {
+        "service": len(stack.services),
+        "network": len(stack.networks),
+        "job": len(stack.jobs),
+        "check": len(stack.checks),
+        "node": len(app.nodes),
+    }
+    listed = [f"{count} {word}{'s' if count != 1 else ''}" for word, count in counts.items()]
+    click.echo(f"{target.stack_file}: valid: {', '.join(listed)}")
+
+
+@click.command()
+def schema() -> None:
+    """Print the stack file's JSON Schema, for editors.
+
+    The file in the repository is made by: orchestrator schema > services/stack.schema.json
+    """
+    from orchestrator.stackfile import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+@target_options
+def doctor(target: Target, as_json: bool) -> None:
+    """Check this host: kernel, tools, ports, overlaps, firewalls, each with its mend.
+
+    Changes nothing; what the kernel can do is tried in a throw-away network namespace. Without
+    root it tells what it can. Exit code 3 if something would keep the stack from coming up.
+    """
+    from orchestrator.doctor import Finding, Level
+    from orchestrator.examination import examine
+
+    app, problem = _on_host(target)
+    findings: list[Finding] = asyncio.run(examine(app, problem, is_new=target.is_absent()))
+    failed = [each for each in findings if each.level is Level.FAIL]
+    if as_json:
+        rows = [asdict(each) for each in findings]
+        click.echo(json.dumps({"passed": not failed, "findings": rows}, indent=2))
+    else:
+        width = max(len(each.check) for each in findings)
+        for each in findings:
+            click.echo(f"{_word(each.level)}  {each.check:{width}}  {each.found}")
+            if each.mend:
+                click.echo(f"{'':4}  {'':{width}}  mend: {each.mend}")
+        warned = sum(each.level is Level.WARN for each in findings)
+        click.echo(f"{len(findings)} checks: {len(failed)} failed, {warned} to know about")
+    if failed:
+        sys.exit(HostError.exit_code)
+
+
+def _on_host(target: Target) -> tuple[App | None, str]:
+    """The app, on its host where that exists and may be entered; or why there is none."""
+    try:
+        app = target.open()
+    except OrchestratorError as error:
+        return None, str(error)
+    try:
+        return (app if target.is_absent() else target.enter()), ""
+    except HostError as error:
+        # Not root: this process stays where it is, which is right without --host-netns.
+        return app, error.reason if app.lab.host else ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The rows as JSON.")
+@click.option(
+    "--outside",
+    is_flag=True,
+    help="Also build a temporary outside (203.0.113.0/24) and prove NAT and clients with it.",
+)
+@target_options
+def verify(target: Target, as_json: bool, outside: bool) -> None:
+    """Prove the platform: namespaces, bridge, pings, names, ports, NAT, API flows.
+
+    Each row says what was seen and which command shows the same. Exit code 1 if one fails.
+    """
+    app = target.enter()
+    begun = time.monotonic()
+    try:
+        rows = asyncio.run(_verified(app, outside=outside))
+    except asyncio.CancelledError:
+        sys.exit(INTERRUPTED)
+    failed = [row for row in rows if not row.passed]
+    if as_json:
+        listed = [asdict(row) for row in rows]
+        click.echo(json.dumps({"passed": not failed, "rows": listed}, indent=2, ensure_ascii=False))
+    else:
+        _show(rows)
+        text = f"{len(rows) - len(failed)} of {len(rows)} proven"
+        click.echo(f"{text} in {time.monotonic() - begun:.2f} s")
+        if failed and not app.lab.run_dir.exists():
+            click.echo("nothing is up: `orchestrator up` first", err=True)
+    if failed:
+        sys.exit(1)
+
+
+async def _verified(app: App, *, outside: bool) -> list[Row]:
+    """All rows; SIGTERM ends it as Ctrl-C does, so that nothing temporary stays."""
+    from orchestrator.verify import Verification
+
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return [row async for row in Verification(app).rows(with_outside=outside)]
+
+
+def _show(rows: list[Row]) -> None:
+    """The table; the commands stand last, since they are long."""
+    groups = max(len(row.group) for row in rows)
+    names = max(len(row.name) for row in rows)
+    seen = min(40, max(len(row.evidence) for row in rows))
+    for row in rows:
+        word = _word("ok" if row.passed else "fail")
+        left = f"{word}  {row.group:{groups}}  {row.name:{names}}  {row.evidence:{seen}}"
+        click.echo(f"{left}  $ {row.command}")
+        for detail in row.details:
+            click.echo(f"{'':{4 + 2 + groups + 2}}{detail}")
+
+
+def _word(level: str) -> str:
+    """ok, warn or fail, four wide; coloured for people."""
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[level]
+    return click.style(f"{level:4}", fg=colour) if is_terminal() else f"{level:4}"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print the shell's completion script.
+
+    \b
+    bash:  orchestrator completion bash > ~/.local/share/bash-completion/completions/orchestrator
+           (with the package bash-completion), or in ~/.bashrc:
+           eval "$(orchestrator completion bash)"
+    zsh:   in ~/.zshrc, after compinit:  eval "$(orchestrator completion zsh)"
+    fish:  orchestrator completion fish > ~/.config/fish/completions/orchestrator.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    from orchestrator.cli import COMPLETE_VARIABLE, PROGRAM, cli
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(cli, {}, PROGRAM, COMPLETE_VARIABLE).source())

@@ -1,0 +1,57 @@
+"""`exec` and `shell`: into a service's namespace, as `ip netns exec` does it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import click
+
+from orchestrator import linux
+from orchestrator.app import App, require_root
+from orchestrator.commands.target import Target, service_argument, target_options
+from orchestrator.errors import HostError, ResourceError
+
+IP = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+def _namespace(app: App, name: str) -> str:
+    """The namespace's name in /run/netns. Raises UsageError, HostError, ResourceError."""
+    service = service_argument(app, name)
+    require_root()
+    found = app.lab.namespace(app.stack.namespace_of(service))
+    if not linux.is_namespace(linux.NETNS_DIR / found):
+        raise ResourceError(f"netns:{found}", "enter", "it does not exist; is the lab up?")
+    return found
+
+
+def _become(words: list[str], environment: dict[str, str]) -> None:
+    program = shutil.which(words[0], path=IP)
+    if program is None:
+        raise HostError(f"{words[0]} is not installed", mend="apt-get install iproute2")
+    os.execve(program, words, environment)
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@target_options
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(target: Target, node: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND in NODE's network namespace, with its /etc/hosts."""
+    name = _namespace(target.open(), node)
+    _become(["ip", "netns", "exec", name, *command], dict(os.environ))
+
+
+@click.command()
+@target_options
+@click.argument("node")
+def shell(target: Target, node: str) -> None:
+    """A shell in NODE's network namespace; its prompt says where you are."""
+    app = target.open()
+    name = _namespace(app, node)
+    environment = {**os.environ, "PS1": f"[{name}] \\w# ", "ORCHESTRATOR_SHELL": name}
+    command = os.environ.get("SHELL", "/bin/sh")
+    words = ["ip", "netns", "exec", name, command]
+    if command.endswith("bash"):
+        words.append("--norc")  # or it would set a prompt of its own
+    _become(words, environment)

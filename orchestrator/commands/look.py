@@ -1,0 +1,315 @@
+"""`status`, `plan`, `events` and `logs`: looking, never changing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.app import App
+from orchestrator.commands.target import (
+    Target,
+    is_terminal,
+    node_argument,
+    service_argument,
+    target_options,
+)
+from orchestrator.events import Record, encode
+from orchestrator.processes import procfs
+from orchestrator.resource import Observation, State
+from orchestrator.sights import journal
+from orchestrator.sights.console import STYLES, clean, line
+from orchestrator.sights.history import NodeHistory, nodes
+
+LOG_POLL_S = 0.1
+TABLE_WIDTH = 140  # where there is no terminal to ask
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node now: what is observed, with what the journal remembers."""
+
+    node: str
+    layer: str
+    state: str
+    pid: int | None
+    address: str | None
+    uptime_s: float | None
+    restarts: int
+    ready_after_s: float | None
+    last_error: str
+    detail: str
+
+
+def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> NodeStatus:
+    """Observation wins over memory: the journal only tells how it came about."""
+    kind, _, short = name.partition(":")
+    pid, uptime_s, address = None, None, None
+    if kind == "service":
+        running = procfs.sandboxes(f"{app.lab.mark}/{name}")
+        for each in running:
+            if each.is_init:
+                pid = next(iter(procfs.children(each.pid)), each.pid)
+                uptime_s = round(procfs.uptime_s(each.start_ticks), 1)
+        address = str(app.stack.address_of(short))
+    in_run = past.state in ("queued", "starting", "probing", "backoff", "stopping")
+    if seen.state is State.PRESENT:
+        state = past.state if in_run else "ready"
+        if kind == "check" and past.state not in ("ready", "failed"):
+            state = "unknown"
+    elif seen.state is State.ABSENT:
+        state = past.state if past.state in ("failed", "skipped") or in_run else "down"
+    else:
+        state = "drifted" if seen.state is State.PARTIAL else "foreign"
+    return NodeStatus(
+        node=name,
+        layer=app.nodes[name].layer,
+        state=state,
+        pid=pid,
+        address=address,
+        uptime_s=uptime_s,
+        restarts=max(0, past.starts - 1),
+        ready_after_s=None if past.ready_after_s is None else round(past.ready_after_s, 3),
+        last_error=past.last_error,
+        detail=seen.detail if state in ("drifted", "foreign") else "",
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="All nodes as JSON.")
+@click.option("--all", "everything", is_flag=True, help="Links, rules and jobs too.")
+@target_options
+def status(target: Target, as_json: bool, everything: bool) -> None:
+    """What is there now: state, pid, address, uptime, restarts, time to ready, last error."""
+    if target.is_absent():
+        app = target.open()
+        observed = {name: Observation(State.ABSENT) for name in app.nodes}
+    else:
+        app = target.enter()
+        observed = asyncio.run(app.observe())
+    past = nodes(journal.read(app.lab.journal).records)
+    rows = [
+        node_status(app, name, seen, past.get(name, NodeHistory()))
+        for name, seen in observed.items()
+    ]
+    if as_json:
+        click.echo(json.dumps({"lab": app.lab.name, "nodes": [asdict(row) for row in rows]}))
+        return
+    shown = [row for row in rows if everything or row.node.startswith(("service:", "check:"))]
+    quiet = [row for row in rows if row not in shown]
+    _print_status(shown, everything=everything)
+    wrong = [row for row in quiet if row.state not in ("ready", "down")]
+    for row in wrong:
+        click.echo(f"{row.node}: {row.state}: {clean(row.detail or row.last_error)}")
+    ready = sum(row.state == "ready" for row in quiet)
+    if quiet:
+        click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
+
+
+def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
+    table = Table(box=None, padding=(0, 1))
+    for name in ("node", "state", "pid", "address", "uptime", "restarts", "ready after", "error"):
+        table.add_column(name, no_wrap=name != "error")
+    for row in rows:
+        short = row.node if everything else row.node.removeprefix("service:")
+        table.add_row(
+            short,
+            Text(row.state, style=STYLES.get(row.state, "cyan")),
+            str(row.pid or ""),
+            row.address or "",
+            "" if row.uptime_s is None else duration(row.uptime_s),
+            str(row.restarts) if row.pid else "",
+            "" if row.ready_after_s is None else f"{row.ready_after_s * 1000:.0f} ms",
+            clean((row.detail or row.last_error).split("\n")[0]),
+        )
+    console = Console() if is_terminal() else Console(width=TABLE_WIDTH)
+    console.print(table)
+
+
+def duration(seconds: float) -> str:
+    """`42s`, `3m07s`, `2h05m`, `3d04h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@target_options
+def plan(target: Target, as_json: bool) -> None:
+    """What `up` would do, node by node in the order of needs, and why; changes nothing."""
+    from orchestrator.engine.plan import topological
+
+    if target.is_absent():
+        app = target.open()
+        host = app.lab.host
+        observed = {name: Observation(State.ABSENT) for name in app.nodes}
+        click.echo(f"network namespace {host} does not exist yet; `up` makes it", err=True)
+    else:
+        app = target.enter()
+        observed = asyncio.run(app.observe())
+    verbs = {
+        State.PRESENT: ("keep", "as wanted"),
+        State.ABSENT: ("create", "is not there"),
+        State.PARTIAL: ("mend", ""),
+        State.FOREIGN: ("refuse", ""),
+    }
+    rows = []
+    for name in topological({name: dict(node.needs) for name, node in app.nodes.items()}):
+        node, seen = app.nodes[name], observed[name]
+        verb, why = verbs[seen.state]
+        if name.startswith("check:"):
+            verb, why = "check", "proves the whole platform"
+        needs = sorted(node.needs)
+        rows.append(
+            {
+                "node": name,
+                "layer": node.layer,
+                "do": verb,
+                "why": seen.detail or why,
+                "needs": needs,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for row in rows:
+        click.echo(f"{row['do']:7} {row['node']:28} {row['why']}")
+    changes = sum(row["do"] in ("create", "mend") for row in rows)
+    click.echo(f"{changes} of {len(rows)} nodes to change" if changes else "nothing to do")
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on with what happens from now on.")
+@click.option("--json", "as_json", is_flag=True, help="Records as they stand in the journal.")
+@click.option("--run", "run_id", default="", help="Only one run: its id, or `last`.")
+@target_options
+def events(target: Target, follow: bool, as_json: bool, run_id: str) -> None:
+    """The journal: every event with its time."""
+    app = target.open()
+    path = app.lab.journal
+    history = _read(path)
+    if run_id == "last" and history.records:
+        run_id = history.records[-1].run
+
+    def show(record: Record) -> None:
+        if run_id and record.run != run_id:
+            return
+        if as_json:
+            click.echo(encode(record))
+        else:
+            text = line(record.event) or _terse(record)
+            at = time.strftime("%H:%M:%S", time.localtime(record.wall_ns / 1e9))
+            click.echo(f"{at}.{record.wall_ns // 1_000_000 % 1000:03}  {clean(text)}")
+
+    if not follow:
+        for record in history.records:
+            show(record)
+        if history.damaged:
+            click.echo(f"warning: {history.damaged} damaged lines were left out", err=True)
+        return
+
+    async def forever() -> None:
+        async for record in journal.follow(path):
+            show(record)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(forever())
+
+
+def _read(path: Path) -> journal.History:
+    try:
+        return journal.read(path)
+    except PermissionError as error:
+        from orchestrator.errors import HostError
+
+        raise HostError(f"cannot read {path}", mend="run it with sudo") from error
+
+
+def _terse(record: Record) -> str:
+    """Events that are for machines, in a few words."""
+    event = record.event
+    name = type(event).__name__
+    node = getattr(event, "node", "")
+    return f"{node}: {name}" if node else f"{name} ({record.run})"
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NODE]...")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option("-n", "--tail", "count", type=click.IntRange(0), default=100, show_default=True)
+@target_options
+def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> None:
+    """What services and jobs wrote, merged, each line with its node's name before it."""
+    app = target.open()
+    chosen = [_log_name(app, name) for name in names] or [
+        *(name for name, service in app.stack.services.items() if service.command),
+        *app.stack.jobs,
+    ]
+    width = max(len(name) for name in chosen)
+    files = {name: app.lab.log(name) for name in chosen}
+    if files and app.lab.state_dir.exists() and not os.access(app.lab.state_dir, os.X_OK):
+        from orchestrator.errors import HostError
+
+        raise HostError(f"cannot read {app.lab.state_dir}", mend="run it with sudo")
+    offsets: dict[str, int] = {}
+    for name, path in files.items():
+        lines, offsets[name] = _last_lines(path, count)
+        for text in lines:
+            click.echo(f"{name:{width}} | {clean(text)}")
+    with contextlib.suppress(KeyboardInterrupt):
+        while follow:
+            for name, path in files.items():
+                for text in _new_lines(path, offsets, name):
+                    click.echo(f"{name:{width}} | {clean(text)}")
+            sys.stdout.flush()
+            time.sleep(LOG_POLL_S)
+
+
+def _log_name(app: App, name: str) -> str:
+    full = node_argument(app, name)
+    short = full.partition(":")[2]
+    return short if full.startswith("job:") else service_argument(app, short)
+
+
+def _last_lines(path: Path, count: int) -> tuple[list[str], int]:
+    """The last whole lines, and where the next one begins."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    end = data.rfind(b"\n") + 1
+    lines = data[:end].decode(errors="replace").splitlines()
+    return lines[len(lines) - count :] if count < len(lines) else lines, end
+
+
+def _new_lines(path: Path, offsets: dict[str, int], name: str) -> Iterator[str]:
+    """Whole lines since the last call; begins anew when the log was put aside."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < offsets[name]:
+                offsets[name] = 0
+            file.seek(offsets[name])
+            data = file.read()
+    except FileNotFoundError:
+        return
+    end = data.rfind(b"\n") + 1
+    offsets[name] += end
+    yield from data[:end].decode(errors="replace").splitlines()

@@ -1,0 +1,83 @@
+"""What of a stack file only shows when its templates are read and rendered, with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+
+from orchestrator import document
+from orchestrator.app import App
+from orchestrator.errors import Problem, SpecError
+from orchestrator.processes.files import Secrets
+from orchestrator.processes.service import Job, Service
+from orchestrator.spec import Process
+
+
+class Placeholders(Secrets):
+    """Stands in for secrets, which validating neither needs nor may read."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(Path("/nonexistent"))
+        self._names = names
+
+    def get(self, name: str) -> str:
+        """The name itself. Raises jinja2.TemplateError for one that the stack does not have."""
+        if name not in self._names:
+            raise jinja2.UndefinedError(f"unknown secret {name}")
+        return name
+
+
+def template_problems(app: App, file: str) -> list[Problem]:
+    """Templates that cannot be read, parsed or rendered, and users that do not exist here."""
+    _, lines = document.parse(app.text, file)
+
+    def at(path: tuple[str, ...], message: str) -> Problem:
+        return Problem(document.dotted(path), document.line_of(path, lines), message)
+
+    processes: list[tuple[str, str, Process]] = [
+        *(("services", name, service) for name, service in app.stack.services.items()),
+        *(("jobs", name, job) for name, job in app.stack.jobs.items()),
+    ]
+    found = [
+        at((*path,), problem)
+        for kind, name, process in processes
+        for path, problem in _unreadable(app, kind, name, process)
+    ]
+    if found:
+        return found
+    compiler = replace(app.compiler, secrets=Placeholders(app.stack.secrets))
+    try:
+        nodes = compiler.nodes()
+    except SpecError as error:
+        return [at(tuple(each.path.split(".")), each.message) for each in error.problems]
+    told: set[str] = set()
+    for kind, name, process in processes:
+        node = nodes.get(f"{kind[:-1]}:{name}")
+        if node is None or not process.files:
+            continue
+        assert isinstance(node.resource, Service | Job)
+        try:
+            node.resource.program.files()
+        except SpecError as error:
+            messages = {each.message for each in error.problems} - told
+            found += [at((kind, name, "files"), message) for message in sorted(messages)]
+            told |= messages
+    return found
+
+
+def _unreadable(
+    app: App, kind: str, name: str, process: Process
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """One file at a time: the compiler stops at the first template that is wrong."""
+    for inside, file in process.files.items():
+        only = {name: process.model_copy(update={"files": {inside: file}})}
+        others: dict[str, object] = {"services": {}, "jobs": {}}
+        part = app.stack.model_copy(update={**others, kind: only})
+        try:
+            replace(app.compiler, stack=part).check_templates()
+        except SpecError as error:
+            for problem in error.problems:
+                yield (kind, name, "files", inside), problem.message

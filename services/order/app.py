@@ -1,0 +1,172 @@
+"""Orders: one transaction takes the stock and writes the order, once for each key."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from typing import Annotated, Any
+
+import psycopg
+from flask import Response, jsonify, request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from shared.cache import Cache
+from shared.database import Connection, Database
+from shared.notify import notify
+from shared.problem import Problem
+from shared.web import make_app, read_body, read_query
+
+app = make_app("order-service")
+database = Database()
+cache = Cache()
+
+COLUMNS = "id AS order_id, customer_id, product_id, quantity, total_price, status, created_at"
+
+
+def _as_text(value: Any) -> Any:
+    """Customers are numbers to some clients and names to others; to us they are text."""
+    return str(value) if type(value) is int else value
+
+
+CustomerId = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$"),
+]
+
+
+class NewOrder(BaseModel):
+    """The body of POST /orders."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer_id: CustomerId
+    product_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    quantity: Annotated[int, Field(ge=1, le=10_000)]
+    total_price: Annotated[Decimal, Field(strict=False, ge=0, le=10**10)] | None = None
+
+
+class OrderQuery(BaseModel):
+    """`?customer_id=…&limit=…&cursor=…`, newest first; cursor is the last order seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    customer_id: CustomerId
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
+@app.get("/ready")
+def ready() -> Response:
+    """Whether the database answers."""
+    database.run(lambda connection: connection.execute("SELECT 1"))
+    return jsonify(status="ready", service="order-service", database="up")
+
+
+@app.post("/orders")
+def create() -> tuple[Response, int, dict[str, str]]:
+    order = read_body(NewOrder)
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= 128 and key.isprintable()):
+        raise Problem(400, "Idempotency-Key must be 1 to 128 printable characters")
+    fingerprint = hashlib.sha256(order.model_dump_json().encode()).digest()
+
+    def work(connection: Connection) -> tuple[int, bool]:
+        if key is not None and (known := _known(connection, key, fingerprint)):
+            return known, False
+        return _place(connection, order, key, fingerprint)
+
+    try:
+        number, is_new = database.run(work)
+    except psycopg.errors.UniqueViolation:
+        # Another request with this key came first; its transaction is done by now.
+        number, is_new = database.run(lambda c: (_known(c, key or "", fingerprint) or 0, False))
+    if is_new:
+        cache.invalidate()
+    headers = {"Location": f"/api/orders/{number}"}
+    if not is_new:
+        headers["Idempotent-Replayed"] = "true"
+    return jsonify(order_id=number, status="created"), 201, headers
+
+
+def _known(connection: Connection, key: str, fingerprint: bytes) -> int | None:
+    """The order that was made with this key. Raises Problem if it was another request's."""
+    row = connection.execute(
+        "SELECT id, fingerprint FROM orders WHERE idempotency_key = %s", (key,)
+    ).fetchone()
+    if row is None:
+        return None
+    if bytes(row["fingerprint"]) != fingerprint:
+        raise Problem(422, "this Idempotency-Key was used for another request")
+    return int(row["id"])
+
+
+def _place(
+    connection: Connection, order: NewOrder, key: str | None, fingerprint: bytes
+) -> tuple[int, bool]:
+    """Takes the stock and writes the order. The row's lock queues orders for one product."""
+    row = connection.execute(
+        "UPDATE products SET stock = stock - %s WHERE id = %s AND stock >= %s RETURNING price",
+        (order.quantity, order.product_id, order.quantity),
+    ).fetchone()
+    if row is None:
+        # A twin with our key may have taken the last of it while we waited for the lock.
+        if key is not None and (known := _known(connection, key, fingerprint)):
+            return known, False
+        raise _refusal(connection, order)
+    total = row["price"] * order.quantity
+    if order.total_price is not None and order.total_price != total:
+        raise Problem(422, f"total_price is {order.total_price}, but it costs {total}")
+    made = connection.execute(
+        "INSERT INTO orders (customer_id, product_id, quantity, total_price, idempotency_key,"
+        " fingerprint) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+        (order.customer_id, order.product_id, order.quantity, total, key, fingerprint),
+    ).fetchone()
+    assert made is not None
+    return int(made["id"]), True
+
+
+def _refusal(connection: Connection, order: NewOrder) -> Problem:
+    row = connection.execute(
+        "SELECT stock FROM products WHERE id = %s", (order.product_id,)
+    ).fetchone()
+    if row is None:
+        return Problem(404, f"there is no product {order.product_id}")
+    return Problem(409, f"only {row['stock']} in stock", available=row["stock"])
+
+
+@app.get("/orders/<int:number>")
+def order(number: int) -> Response:
+    row = None
+    if number < 2**63:
+        row = database.run(
+            lambda connection: connection.execute(
+                f"SELECT {COLUMNS} FROM orders WHERE id = %s", (number,)
+            ).fetchone()
+        )
+    if row is None:
+        raise Problem(404, f"there is no order {number}")
+    return jsonify(public(row))
+
+
+@app.get("/orders")
+def orders() -> Response:
+    query = read_query(OrderQuery)
+    rows = database.run(
+        lambda connection: connection.execute(
+            f"SELECT {COLUMNS} FROM orders WHERE customer_id = %s AND id < %s"
+            " ORDER BY id DESC LIMIT %s",
+            (query.customer_id, query.cursor or 2**63 - 1, query.limit + 1),
+        ).fetchall()
+    )
+    page = rows[: query.limit]
+    more = page[-1]["order_id"] if len(rows) > query.limit else None
+    return jsonify(orders=[public(row) for row in page], next_cursor=more)
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as clients see it."""
+    price, at = float(row["total_price"]), row["created_at"].isoformat()
+    return {**row, "total_price": price, "created_at": at}
+
+
+notify("READY=1")

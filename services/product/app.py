@@ -1,0 +1,90 @@
+"""The catalogue: products from PostgreSQL, cached in Redis."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Annotated, Any
+
+from flask import Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, Field
+from shared.cache import Cache
+from shared.database import Connection, Database
+from shared.notify import notify
+from shared.problem import Problem
+from shared.web import make_app, read_query
+
+app = make_app("product-service")
+database = Database()
+cache = Cache()
+
+COLUMNS = "id, sku, name, description, price, stock"
+
+
+class Page(BaseModel):
+    """`?limit=…&offset=…`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+@app.get("/ready")
+def ready() -> Response:
+    """Whether the database answers; without Redis we are slower, not down."""
+    database.run(lambda connection: connection.execute("SELECT 1"))
+    redis = "up" if cache.ping() else "down"
+    return jsonify(status="ready", service="product-service", database="up", redis=redis)
+
+
+@app.get("/products")
+def products() -> Response:
+    page = read_query(Page)
+
+    def load(connection: Connection) -> bytes:
+        rows = connection.execute(
+            f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT %s OFFSET %s",
+            (page.limit, page.offset),
+        ).fetchall()
+        total = connection.execute("SELECT count(*) AS n FROM products").fetchone()
+        count = total["n"] if total else 0
+        found = {"products": [public(row) for row in rows], "total": count}
+        return encode({**found, "limit": page.limit, "offset": page.offset})
+
+    return cached(f"products:{page.limit}:{page.offset}", load)
+
+
+@app.get("/products/<int:number>")
+def product(number: int) -> Response:
+    def load(connection: Connection) -> bytes:
+        row = connection.execute(
+            f"SELECT {COLUMNS} FROM products WHERE id = %s", (number,)
+        ).fetchone()
+        if row is None:
+            raise Problem(404, f"there is no product {number}")
+        return encode(public(row))
+
+    if number > 2**31 - 1:
+        raise Problem(404, f"there is no product {number}")
+    return cached(f"product:{number}", load)
+
+
+def cached(key: str, load: Any) -> Response:
+    """The answer from the cache; `Cache-Control: no-cache` asks the database itself."""
+    bypass = bool(request.cache_control.no_cache)
+    body, how = cache.through(key, lambda: database.run(load), bypass=bypass)
+    return Response(body, content_type="application/json", headers={"X-Cache": how})
+
+
+def public(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as clients see it; prices are numbers with two decimals."""
+    price: Decimal = row["price"]
+    return {**row, "price": float(price)}
+
+
+def encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+notify("READY=1")

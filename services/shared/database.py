@@ -1,0 +1,59 @@
+"""PostgreSQL through a pool of connections that survives a restart of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool
+
+from shared.settings import secret, setting
+
+T = TypeVar("T")
+Connection = psycopg.Connection[dict[str, Any]]
+
+POOL_SIZE = 4  # one for each thread that serves requests
+WAIT_S = 3.0  # for a free connection, and for a server that is restarting
+PAUSE_S = 0.05
+
+
+class Database:
+    """The shop's database as one role."""
+
+    def __init__(self) -> None:
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            kwargs={
+                "host": setting("DATABASE_HOST"),
+                "port": setting("DATABASE_PORT", "5432"),
+                "dbname": setting("DATABASE_NAME", "shop"),
+                "user": setting("DATABASE_USER"),
+                "password": secret("DATABASE_PASSWORD_FILE"),
+                "connect_timeout": 3,
+                "application_name": setting("DATABASE_USER"),
+                "row_factory": dict_row,
+            },
+            min_size=1,
+            max_size=POOL_SIZE,
+            timeout=WAIT_S,
+            reconnect_timeout=30,
+            open=True,
+        )
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """The work's result, in one transaction; done again while the server restarts.
+
+        So the work must be safe to repeat. Raises psycopg.OperationalError or PoolTimeout
+        when the server stays away.
+        """
+        until = time.monotonic() + WAIT_S
+        while True:
+            try:
+                with self._pool.connection() as connection:
+                    return work(connection)
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(PAUSE_S)  # the pool makes new connections meanwhile

@@ -1,0 +1,78 @@
+"""A Flask app that answers errors as problem details, and reads JSON bodies as models."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import psycopg
+import psycopg_pool
+from flask import Flask, Response, jsonify, request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import HTTPException
+
+from shared.problem import CONTENT_TYPE, Problem, invalid
+
+MAX_BODY_BYTES = 64 * 1024
+M = TypeVar("M", bound=BaseModel)
+
+
+def make_app(name: str) -> Flask:
+    """An app with /health and nothing else yet."""
+    app = Flask(name)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+
+    @app.get("/health")
+    def health() -> Response:
+        return jsonify(status="healthy", service=name)
+
+    @app.errorhandler(Problem)
+    def problem(error: Problem) -> Response:
+        return answer(error)
+
+    @app.errorhandler(ValidationError)
+    def not_valid(error: ValidationError) -> Response:
+        return answer(invalid([dict(item) for item in error.errors()]))
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        headers = {key: value for key, value in error.get_headers() if key == "Allow"}
+        return answer(Problem(error.code or 500, error.description or "", headers=headers))
+
+    @app.errorhandler(psycopg.OperationalError)
+    @app.errorhandler(psycopg_pool.PoolTimeout)
+    def no_database(error: Exception) -> Response:
+        app.logger.warning("database: %s", " ".join(str(error).split()))
+        away = {"Retry-After": "1"}
+        return answer(Problem(503, "the database does not answer", headers=away))
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        app.logger.exception("unhandled", exc_info=error)
+        return answer(Problem(500, "something went wrong on our side"))
+
+    return app
+
+
+def answer(problem: Problem) -> Response:
+    """The problem as a response."""
+    response = Response(problem.body(), problem.status, content_type=CONTENT_TYPE)
+    response.headers.update(problem.headers)
+    return response
+
+
+def read_body(model: type[M]) -> M:
+    """The request's JSON body. Raises Problem 400, 415 or ValidationError."""
+    if request.mimetype != "application/json":
+        raise Problem(415, "the body must be application/json")
+    try:
+        return model.model_validate_json(request.get_data())
+    except ValidationError as error:
+        if any(item["type"] == "json_invalid" for item in error.errors()):
+            raise Problem(400, "the body is not JSON") from error
+        raise
+
+
+def read_query(model: type[M]) -> M:
+    """The query string. Raises ValidationError."""
+    return model.model_validate(request.args.to_dict())

@@ -1,0 +1,48 @@
+"""Worlds for tests in namespaces."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from rig import World
+
+NAMES = (f"t{os.getpid()}x{number}" for number in itertools.count())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs root, and says so instead of failing."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker("lab")
+            if os.geteuid() != 0:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A fresh world; whatever a test leaves up in it is taken down."""
+    tmp_path.chmod(0o755)  # the stack's directory must be readable for its services
+    built = World.build(next(NAMES), tmp_path)
+    try:
+        yield built
+    finally:
+        for stack in tmp_path.glob("*.yaml"):
+            built.orchestrator("down", "--volumes", stack=stack)
+        built.remove()
+
+
+@pytest.fixture
+def write_stack(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a stack file into the test's directory."""
+
+    def write(text: str, name: str = "stack.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

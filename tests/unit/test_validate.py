@@ -1,0 +1,424 @@
+"""A stack file that is wrong is refused with file, line, path and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from orchestrator.cli import COMMANDS, main
+
+GOOD = """\
+name: shop
+networks:
+  br-t: {address: 10.9.0.1/24}
+secrets: [pw]
+services:
+  web:
+    networks: {br-t: 10.9.0.10}
+    command: [nginx]
+    ports: ["8080:80"]
+    needs: [db]
+  db:
+    networks: {br-t: 10.9.0.20}
+    command: [redis-server]
+    data: [/data]
+jobs:
+  init: {of: db, command: ["true"], creates: /data/done}
+checks:
+  front: {steps: [{url: "http://127.0.0.1:8080/"}]}
+"""
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process: exit code, standard output, standard error."""
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["orchestrator", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "stack.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_valid_file_is_summed_up_in_one_line(run: Run, stack: Callable[..., Path]) -> None:
+    path = stack(GOOD)
+    code, out, err = run("validate", path)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{path}: valid: 2 services, 1 network, 1 job, 1 check, ")
+    assert out.count("\n") == 1
+
+
+def test_file_can_be_given_as_option_too(run: Run, stack: Callable[..., Path]) -> None:
+    assert run("validate", "--stack", stack(GOOD))[0] == 0
+
+
+WHOLE_SERVICES = GOOD[GOOD.index("  web:") : GOOD.index("jobs:")]
+
+# what is replaced in GOOD, by what, then the line, the path and a part of the message
+# A table, one case after the other: spread out it would fill six pages.
+# fmt: off
+BAD = {
+    "unknown top key": ("secrets:", "secret:", 4, "secret", "unknown key; known here: checks"),
+    "unknown service key": ("ports:", "port:", 9, "services.web.port", "unknown key; known here"),
+    "unknown network key": ("address: 10.9.0.1/24", "address: 10.9.0.1/24, mtu: 9000", 3,
+        "networks.br-t.mtu", "unknown key"),
+    "missing name": ("name: shop\n", "", 1, "name", "is missing"),
+    "missing command of a job": ('command: ["true"], ', "", 16, "jobs.init.command", "is missing"),
+    "command is no list": ("[nginx]", "nginx", 8, "services.web.command", "tuple"),
+    "empty command": ("[nginx]", "[]", 8, "services.web.command", "at least 1 item"),
+    "command with a float": ("[nginx]", "[nginx, 1.5]", 8, "services.web.command.1", "string"),
+    "services is a list": (WHOLE_SERVICES, "  - web\n", 5, "services", "dictionary"),
+    "bad address": ("10.9.0.20", "10.9.0.300", 12, "services.db.networks.br-t.address", "IPv4"),
+    "duplicate address": ("10.9.0.20", "10.9.0.10", 12, "services.db.networks.br-t",
+        "10.9.0.10 is already the address of web"),
+    "address of the bridge": ("10.9.0.20", "10.9.0.1", 12, "services.db.networks.br-t",
+        "already the address of bridge br-t"),
+    "address out of the subnet": ("10.9.0.20", "10.8.0.20", 12, "services.db.networks.br-t",
+        "10.8.0.20 is outside the network's subnet 10.9.0.0/24"),
+    "broadcast address": ("10.9.0.20", "10.9.0.255", 12, "services.db.networks.br-t",
+        "10.9.0.255 is no host address"),
+    "public subnet": ("10.9.0.1/24", "8.8.8.1/24", 3, "networks.br-t.address", "RFC 1918"),
+    "subnet without room": ("10.9.0.1/24", "10.9.0.1/32", 3, "networks.br-t.address",
+        "has no room"),
+    "bridge name of 16": ("br-t: {address: 10.9.0.1/24}",
+        "br-t: {address: 10.9.0.1/24}\n  br-0123456789012: {address: 10.8.0.1/24}", 4,
+        "networks.br-0123456789012", "bridge name is 16 characters long, 15 are allowed"),
+    "port's name of 16": ("{br-t: 10.9.0.20}",
+        "{br-t: {address: 10.9.0.20, interface: veth-01234567}}", 12, "services.db.networks.br-t",
+        "interface name veth-01234567 is 13 characters long"),
+    "interface name twice": ("{br-t: 10.9.0.20}",
+        "{br-t: {address: 10.9.0.20, interface: veth-web}}", 12, "services.db.networks.br-t",
+        "interface name veth-web is already used by web"),
+    "overlapping networks": ("br-t: {address: 10.9.0.1/24}",
+        "br-t: {address: 10.9.0.1/24}\n  br-u: {address: 10.9.0.65/26}", 4, "networks.br-u.address",
+        "overlaps with network br-t"),
+    "unknown network": ("{br-t: 10.9.0.20}", "{br-x: 10.9.0.20}", 12, "services.db.networks.br-x",
+        "unknown network; known: br-t"),
+    "service without network": ("    networks: {br-t: 10.9.0.20}\n", "", 11, "services.db",
+        "has no network"),
+    "circle": ("data: [/data]", "data: [/data]\n    needs: [web]", 10, "services.web.needs",
+        "needs form a circle: "),
+    "circle of one": ("[db]", "[web]", 10, "services.web.needs", "circle: web → web"),
+    "unknown need": ("[db]", "[dbx]", 10, "services.web.needs.dbx", "unknown need; known: web, db"),
+    "wrong condition": ("[db]", "{db: completed}", 10, "services.web.needs.db",
+        "a service can only be started or ready"),
+    "unknown condition": ("[db]", "{db: healthy}", 10, "services.web.needs.db", "'started'"),
+    "job of nobody": ("of: db", "of: dbx", 16, "jobs.init.of", "unknown service dbx"),
+    "creates outside of the data": ("/data/done", "/tmp/done", 16, "jobs.init.creates",
+        "must lie in a data directory of db"),
+    "job named as a service": ("  init:", "  web:", 16, "jobs.web", "a service has the same name"),
+    "port clash": ("data: [/data]", 'data: [/data]\n    ports: ["8080:6379"]', 15,
+        "services.db.ports.0", "host port 8080 is already published by web"),
+    "port that is none": ("8080:80", "http:80", 9, "services.web.ports.0", "is no published port"),
+    "port out of range": ("8080:80", "70000:80", 9, "services.web.ports.0.host", "65535"),
+    "readiness without command": ("    command: [redis-server]\n", "    readiness: {tcp: 6379}\n",
+        13, "services.db.readiness", "there is no command"),
+    "unknown secret": ("data: [/data]", "data: [/data]\n    secrets: [px]", 15,
+        "services.db.secrets.0", "unknown secret px"),
+    "bad duration": ("data: [/data]", "data: [/data]\n    deadline: soon", 15,
+        "services.db.deadline", "'soon' is no duration"),
+    "negative duration": ("data: [/data]", "data: [/data]\n    deadline: -1", 15,
+        "services.db.deadline", "greater than 0"),
+    "text for a number": ("data: [/data]", "data: [/data]\n    retry: {attempts: many}", 15,
+        "services.db.retry.attempts", "integer"),
+    "relative data directory": ("[/data]", "[data]", 14, "services.db.data.0", "absolute path"),
+    "two sources of a file": ("data: [/data]",
+        "data: [/data]\n    files: {/etc/x: {template: a, content: b}}", 15,
+        "services.db.files./etc/x", "either template or content"),
+    "template out of the stack": ("data: [/data]",
+        "data: [/data]\n    files: {/etc/x: {template: ../../etc/passwd}}", 15,
+        "services.db.files./etc/x.template", "below the stack file's directory"),
+    "template that is not there": ("data: [/data]",
+        "data: [/data]\n    files:\n      /etc/x: {template: nope.j2}", 16,
+        "services.db.files./etc/x", "template nope.j2: "),
+    "content that cannot be rendered": ("data: [/data]",
+        "data: [/data]\n    files: {/etc/x: {content: \"{{ address('dbx') }}\"}}", 15,
+        "services.db.files", "unknown service dbx"),
+    "content with an unknown secret": ("data: [/data]",
+        "data: [/data]\n    files: {/etc/x: {content: \"{{ secret('px') }}\"}}", 15,
+        "services.db.files", "unknown secret px"),
+    "user that this host does not have": ("data: [/data]",
+        "data: [/data]\n    user: no-such-user-here", 15, "services.db.user",
+        "this host has no user no-such-user-here"),
+    "bad service name": ("  db:", "  DB:", 11, "services.DB", "pattern"),
+    "check of another protocol": ("http://127", "https://127", 18, "checks.front.steps.0.url",
+        "pattern"),
+    "check of an unknown service": ("{steps:", "{needs: [dbx], steps:", 18, "checks.front.needs.0",
+        "unknown need dbx"),
+    "duplicate key": ("data: [/data]", "data: [/data]\n    data: [/more]", 15, "services.db.data",
+        "appears twice"),
+    "alias": ("[redis-server]", "*command", 13, "(file)", "YAML aliases are not allowed"),
+    "not YAML": ("[nginx]", "[nginx", 9, "(file)", "not YAML: "),
+    "tab": ("    data:", "\tdata:", 14, "(file)", "not YAML: "),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("old", "new", "line", "path", "message"), BAD.values(), ids=list(BAD))
+def test_wrong_file_is_refused_with_its_place(
+    run: Run,
+    stack: Callable[..., Path],
+    old: str,
+    new: str,
+    line: int,
+    path: str,
+    message: str,
+) -> None:
+    assert GOOD.count(old) == 1, "the case must change one place"
+    file = stack(GOOD.replace(old, new))
+    code, out, err = run("validate", file)
+    assert (code, out) == (2, "")
+    hits = [text for text in err.splitlines() if text.startswith(f"{file}:{line}: {path}: ")]
+    assert hits, err
+    assert message in hits[0]
+
+
+def test_every_problem_is_told_at_once(run: Run, stack: Callable[..., Path]) -> None:
+    text = GOOD.replace("10.9.0.20", "10.8.0.20").replace("[db]", "[dbx]")
+    code, _, err = run("validate", stack(text))
+    assert code == 2
+    assert [int(line.split(":")[1]) for line in err.splitlines()] == [10, 12]
+
+
+def test_template_that_cannot_be_parsed_is_refused(
+    run: Run, stack: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "a.j2").write_text("{% if %}")
+    files = "data: [/data]\n    files:\n      /a: {template: a.j2}\n      /b: {template: b.j2}"
+    file = stack(GOOD.replace("data: [/data]", files))
+    code, _, err = run("validate", file)
+    assert code == 2
+    assert f"{file}:16: services.db.files./a: template a.j2: " in err
+    assert f"{file}:17: services.db.files./b: template b.j2: " in err
+
+
+def test_good_template_is_rendered_without_secrets_on_disk(
+    run: Run, stack: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "a.j2").write_text("{{ address('web') }} {{ secret('pw') }} {{ stack }}")
+    files = "data: [/data]\n    files: {/a: {template: a.j2}}"
+    assert run("validate", stack(GOOD.replace("data: [/data]", files)))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", ":1: (file): must be a mapping"),
+        (b"# nothing\n", ":1: (file): must be a mapping"),
+        (b"- a\n- b\n", ":1: (file): must be a mapping"),
+        (b"just words\n", ":1: (file): must be a mapping"),
+        (b"name: x\n#" + b"y" * 2_000_000, ":1: (file): larger than 1,000,000 bytes"),
+        (b"a: &x [1]\nb: *x\n", ":2: (file): YAML aliases are not allowed"),
+        (b"[" * 5000, ":1: (file): "),
+        (b"\x7fELF\x02\x01\x01\x00", ":1: (file): not YAML"),
+        (b"name: \x00\n", ":1: (file): not YAML"),
+        (b"\xff\xfe\x00", "cannot read the stack file"),
+    ],
+    ids=[
+        "empty",
+        "comment",
+        "list",
+        "scalar",
+        "2 MB",
+        "alias",
+        "deep",
+        "program",
+        "zero byte",
+        "binary",
+    ],
+)
+def test_file_that_is_no_stack_is_refused(
+    run: Run, stack: Callable[..., Path], content: bytes, message: str
+) -> None:
+    file = stack(content)
+    code, out, err = run("validate", file)
+    assert (code, out) == (2, "")
+    assert str(file) in err
+    assert message in err
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_file_that_cannot_be_read_is_refused(run: Run, tmp_path: Path, name: str) -> None:
+    code, out, err = run("validate", tmp_path / name)
+    assert (code, out) == (2, "")
+    assert f"cannot read the stack file {tmp_path / name}" in err
+
+
+# -- schema --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def validator(run: Run) -> jsonschema.Draft202012Validator:
+    code, out, _ = run("schema")
+    assert code == 0
+    schema = json.loads(out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+RICH = {
+    "name": "rich",
+    "networks": {"br-r": {"address": "10.9.0.1/24", "masquerade": False}},
+    "path": ["/usr/lib/postgresql/*/bin"],
+    "secrets": ["pw"],
+    "services": {
+        "db": {
+            "layer": "data",
+            "networks": {"br-r": {"address": "10.9.0.20", "interface": "veth-db"}},
+            "command": ["postgres", "-p", 5432],
+            "user": "auto",
+            "environment": {"LANG": "C", "PORT": 5432},
+            "files": {"/etc/x": {"template": "x.j2"}, "/etc/y": {"content": "y", "on_host": True}},
+            "data": ["/data"],
+            "secrets": ["pw"],
+            "needs": {"init": "completed"},
+            "readiness": {
+                "notify": True,
+                "tcp": 5432,
+                "postgres": {"database": "shop", "password": "pw"},
+                "interval": "50ms",
+            },
+            "retry": {"attempts": 2, "backoff": 0.5, "max_backoff": "2s"},
+            "deadline": "2m",
+            "stop": {"signal": "SIGINT", "grace": "20s"},
+        },
+        "web": {
+            "networks": {"br-r": "10.9.0.10"},
+            "ports": ["8080:80", {"host": 9090, "service": 90}],
+            "needs": ["db"],
+            "command": ["nginx"],
+            "readiness": {"http": {"port": 80, "path": "/health", "contains": "OK"}},
+        },
+    },
+    "jobs": {
+        "init": {"of": "db", "command": ["initdb"], "network": False, "creates": "/data/PG_VERSION"}
+    },
+    "checks": {
+        "front": {
+            "title": "a flow",
+            "gate": True,
+            "needs": ["web"],
+            "deadline": 10,
+            "steps": [
+                {
+                    "method": "POST",
+                    "url": "http://127.0.0.1:8080/orders",
+                    "body": {"a": [1]},
+                    "headers": {"X": "y"},
+                    "expect": {"status": 201, "contains": "id", "json": ["id"]},
+                    "save": {"order": "id"},
+                }
+            ],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("data", [yaml.safe_load(GOOD), RICH], ids=["short", "rich"])
+def test_schema_takes_what_the_program_takes(
+    validator: jsonschema.Draft202012Validator,
+    run: Run,
+    stack: Callable[..., Path],
+    tmp_path: Path,
+    data: Any,
+) -> None:
+    (tmp_path / "x.j2").write_text("")
+    assert [error.message for error in validator.iter_errors(data)] == []
+    assert run("validate", stack(yaml.safe_dump(data)))[0] == 0
+
+
+NOT_IN_SCHEMA = (
+    "unknown top key",
+    "unknown service key",
+    "unknown network key",
+    "missing name",
+    "missing command of a job",
+    "command is no list",
+    "empty command",
+    "services is a list",
+    "unknown condition",
+    "text for a number",
+    "check of another protocol",
+)
+
+
+@pytest.mark.parametrize("case", NOT_IN_SCHEMA)
+def test_schema_refuses_what_is_wrong_in_form(
+    validator: jsonschema.Draft202012Validator, case: str
+) -> None:
+    old, new, *_ = BAD[case]
+    assert not validator.is_valid(yaml.safe_load(GOOD.replace(old, new)))
+
+
+def test_shipped_schema_is_the_program_s_own(run: Run) -> None:
+    path = Path(__file__).parents[2] / "services" / "stack.schema.json"
+    if not path.exists():
+        pytest.skip("made by: orchestrator schema > services/stack.schema.json")
+    assert run("schema")[1] == path.read_text()
+
+
+def test_shipped_stack_is_valid(run: Run, validator: jsonschema.Draft202012Validator) -> None:
+    path = Path(__file__).parents[2] / "services" / "stack.yaml"
+    if not path.exists():
+        pytest.skip("there is no stack of our own yet")
+    assert run("validate", path)[0] == 0
+    assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+
+
+# -- completion ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_asks_the_program(run: Run, shell: str) -> None:
+    code, out, _ = run("completion", shell)
+    assert code == 0
+    assert f"_ORCHESTRATOR_COMPLETE={shell}_complete" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("orchestrator v", ["validate", "verify"]),
+        ("orchestrator verify --o", ["--outside"]),
+        ("orchestrator completion ", ["bash", "zsh", "fish"]),
+        ("orchestrator --de", ["--debug"]),
+    ],
+)
+def test_completion_names_candidates(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: str, wanted: list[str]
+) -> None:
+    monkeypatch.setenv("_ORCHESTRATOR_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    _, out, _ = run()
+    assert wanted == [line.partition(",")[2] for line in out.splitlines()]
+
+
+def test_completion_of_names_imports_no_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "vanish", ("no_such_module", "would fail if it were imported"))
+    wanted = ["validate", "verify", "vanish"]
+    test_completion_names_candidates(run, monkeypatch, "orchestrator v", wanted)
