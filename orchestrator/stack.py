@@ -133,6 +133,11 @@ class Compiler:
             gateway=bridge.ip if is_first else None,
             mac=self.lab.mac(inner),
             outer_mac=self.lab.mac(inner + PORT_SIDE),
+            hairpin=any(
+                other.ports
+                for name, other in self.stack.services.items()
+                if self.stack.namespace_of(name) == own
+            ),
             mark=self.lab.mark,
             group=self.lab.group,
             netlink=self.netlink,

@@ -283,7 +283,7 @@ def _new_namespace(lab: Lab, netlink: Netlink) -> int:
                 if sysctl.read(key) is not None:
                     sysctl.write(key, value)
             up = set_link(LOOPBACK, up=True, group=lab.group, alias=lab.mark)
-            netlink.apply("outside", "ensure", [up])
+            netlink.apply_here("outside", "ensure", [up])
             return linux.own_namespace()
         finally:
             linux.setns(here)
@@ -304,7 +304,7 @@ def _connect(lab: Lab, netlink: Netlink, namespace: int, path: Path) -> None:
         peer_mac=lab.mac(OUTSIDE_LINK),
         peer_namespace=namespace,
     )
-    netlink.apply("outside", "ensure", [pair])
+    netlink.apply_here("outside", "ensure", [pair])
     key = f"net.ipv6.conf.{HOST_LINK}.disable_ipv6"
     if sysctl.read(key) == "0":
         sysctl.write(key, "1")
@@ -314,7 +314,7 @@ def _connect(lab: Lab, netlink: Netlink, namespace: int, path: Path) -> None:
     ):
         index = netlink.snapshot(where).links[name].index
         up = set_link(index, alias=lab.mark, up=True)
-        netlink.apply("outside", "ensure", [add_address(index, address), up], where)
+        netlink.apply_here("outside", "ensure", [add_address(index, address), up], where)
 
 
 async def _carrier(netlink: Netlink) -> None:
@@ -333,4 +333,4 @@ def _disconnect(lab: Lab, netlink: Netlink) -> None:
     """Both ends go at once; closing the namespace alone would take a while."""
     link = netlink.snapshot().links.get(HOST_LINK)
     if link is not None and link.group == lab.group:
-        netlink.apply("outside", "remove", [remove_link(link.index)])
+        netlink.apply_here("outside", "remove", [remove_link(link.index)])

@@ -42,7 +42,7 @@ RULES = {
 
 
 def bridge() -> None:
-    Netlink().apply("bridge", "try", [new_bridge(BRIDGE, mac=MAC.format(1), group=0)])
+    Netlink().apply_here("bridge", "try", [new_bridge(BRIDGE, mac=MAC.format(1), group=0)])
 
 
 def veth() -> None:
@@ -61,10 +61,10 @@ def veth() -> None:
         peer_mac=MAC.format(3),
         peer_namespace=there,
     )
-    netlink.apply("veth", "try", [pair])
+    netlink.apply_here("veth", "try", [pair])
     for name, where in ((PORT, None), (PEER, Path(f"/proc/self/fd/{there}"))):
         index = netlink.snapshot(where).links[name].index
-        netlink.apply("veth", "try", [set_link(index, up=True)], where)
+        netlink.apply_here("veth", "try", [set_link(index, up=True)], where)
 
 
 def named_namespace() -> None:

@@ -30,8 +30,14 @@ class Placeholders(Secrets):
         return name
 
 
-def template_problems(app: App, file: str) -> list[Problem]:
-    """Templates that cannot be read, parsed or rendered, and users that do not exist here."""
+def check_templates(app: App, file: str) -> None:
+    """Raises SpecError with every template that cannot be read, parsed or rendered, and with
+    users that do not exist here."""
+    if problems := _problems(app, file):
+        raise SpecError(file, problems)
+
+
+def _problems(app: App, file: str) -> list[Problem]:
     _, lines = document.parse(app.text, file)
 
     def at(path: tuple[str, ...], message: str) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from orchestrator.traffic import (
     OUTSIDE,
     Outside,
     Pinger,
+    check_room,
     knock,
     knock_command,
     output_of,
@@ -36,7 +38,7 @@ from orchestrator.traffic import (
 )
 
 AT_ONCE = 64  # packets and connections under way; a stack of 1,000 services has 999,000 pairs
-READY_S = 10.0
+READY_S = 5.0
 LOCALHOST = IPv4Address("127.0.0.1")
 EMPTY = Snapshot({}, {}, [])
 
@@ -84,11 +86,13 @@ class Verification:
 
     async def rows(self, *, with_outside: bool) -> AsyncIterator[Row]:
         """All rows in the order of the layers. Raises HostError if no outside can be built."""
+        if with_outside:
+            check_room(self.host)
         for row in [*self.namespaces(), *self.bridges()]:
             yield row
-        for group in (self.pings, self.names, self.services, self.published):
-            for row in await group():
-                yield row
+        asked = await asyncio.gather(self.pings(), self.names(), self.services(), self.published())
+        for row in itertools.chain(*asked):
+            yield row
         if with_outside:
             async with outside(self.app.lab, self.app.compiler.netlink) as there:
                 found = [*await self.outbound(there), *await self.from_outside(there)]

@@ -73,6 +73,11 @@ def eventually(check: Callable[[], bool], *, within_s: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def names_of_namespaces() -> list[str]:
+    """What `ip netns list` shows, without ids."""
+    return [line.split()[0] for line in run("ip", "netns", "list").ok().out.splitlines()]
+
+
 @dataclass(frozen=True)
 class World:
     """Host and outside, and how to run things there."""
@@ -190,9 +195,13 @@ class World:
             "sysctls": [
                 line for line in lines("sysctl", "-a", "-r", "^net") if not line.startswith(moving)
             ],
-            "namespaces": sorted(run("ip", "netns", "list").ok().out.splitlines()),
+            "namespaces": [
+                name for name in sorted(names_of_namespaces()) if name.startswith(self.host)
+            ],
             "mounts": sorted(
-                line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                place
+                for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                if self.host in (place := line.split()[4]) or str(self.run_dir) in place
             ),
             "processes": sorted(self.sandboxes()),
             "etc": sorted(str(path) for path in Path("/etc/netns").glob(f"{self.host}.*/*")),

@@ -28,13 +28,12 @@ SHELLS = ("bash", "zsh", "fish")
 @target_options
 def validate(target: Target, file: Path | None) -> None:
     """Check a stack file and its templates; lists every problem as file:line: path: message."""
-    from orchestrator.validation import template_problems
+    from orchestrator.validation import check_templates
 
     target.stack_file = file or target.stack_file
     try:
         app = target.open()
-        if problems := template_problems(app, str(target.stack_file)):
-            raise SpecError(str(target.stack_file), problems)
+        check_templates(app, str(target.stack_file))
     except SpecError as error:
         click.echo(str(error), err=True)  # bare lines, so that editors can jump to them
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from orchestrator.drawing.graph import COMPLETED, READY, STARTED, Graph
 from orchestrator.drawing.layers import Cell, Layout, layout
@@ -68,7 +69,9 @@ def _label(name: str) -> tuple[str, str]:
 def _column_width(column: Sequence[Cell]) -> float:
     """What the longest label needs; a column of threads alone stays narrow."""
     labels = [_label(cell) for cell in column if isinstance(cell, str)]
-    room = max((max(text_width(short), text_width(kind, 10.5)) for kind, short in labels), default=0)
+    room = max(
+        (max(text_width(short), text_width(kind, 10.5)) for kind, short in labels), default=0
+    )
     wanted = room + 2 * NODE_PAD + STRIPE
     return min(max(wanted, NODE_WIDTH_MIN), NODE_WIDTH_MAX) if labels else 20.0
 
@@ -78,7 +81,7 @@ def _gap(placed: Layout, index: int) -> float:
     climbs = [
         abs(placed.centres[right] - placed.centres[left])
         for way in placed.routes.values()
-        for left, right in zip(way, way[1:], strict=False)
+        for left, right in pairwise(way)
         if left in placed.columns[index]
     ]
     return min(GAP_MAX, GAP_MIN + 0.16 * max(climbs, default=0.0))
@@ -105,9 +108,7 @@ def _curve(
     return " ".join(words)
 
 
-def _node(
-    page: Page, name: str, layer: str, hue: int, x: float, y: float, width: float
-) -> None:
+def _node(page: Page, name: str, layer: str, hue: int, x: float, y: float, width: float) -> None:
     kind, short = _label(name)
     page.box(x, y, width, NODE_HEIGHT, "node card", radius=6, title=f"{name} ({layer})")
     page.box(x, y + 5, STRIPE, NODE_HEIGHT - 10, f"s{hue}", radius=2)

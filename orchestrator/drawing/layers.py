@@ -11,10 +11,13 @@ from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import pairwise
 
-SWEEPS = 12
+SWEEPS = 24
 THREAD_HEIGHT, THREAD_GAP, GAP = 8.0, 6.0, 14.0
-THREAD_PULL = 4.0  # how much straighter a long edge wants to be than a short one
+# A long edge stays level with what it comes from and climbs once, at its end; were both ends
+# to pull alike, it would climb a little in every column.
+THREAD_PULL = 10.0
 
 # A node's name, or for a long edge (need, condition, column): edges of one kind from one
 # node share their way.
@@ -57,7 +60,7 @@ def layout(needs: Mapping[str, Mapping[str, str]], *, node_height: float) -> Lay
                 way.append(thread)
             way.append(name)
             routes[need, name] = tuple(way)
-            links |= dict.fromkeys(zip(way, way[1:], strict=False))
+            links |= dict.fromkeys(pairwise(way))
     before: dict[Cell, list[Cell]] = {cell: [] for column in columns for cell in column}
     after: dict[Cell, list[Cell]] = {cell: [] for column in columns for cell in column}
     for left, right in links:
@@ -106,7 +109,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 def _crossings(columns: Sequence[Sequence[Cell]], after: Mapping[Cell, list[Cell]]) -> int:
     """How many pairs of edges between neighbouring columns cross."""
     total = 0
-    for left, right in zip(columns, columns[1:], strict=False):
+    for left, right in pairwise(columns):
         place = {cell: at for at, cell in enumerate(right)}
         seen: list[int] = []
         for cell in left:
@@ -138,7 +141,9 @@ def _centres(
             cells = columns[column]
             wanted, weights = [], []
             for cell in cells:
-                near = [(each, _pull(cell, each)) for each in (*before[cell], *after[cell])]
+                back = THREAD_PULL if isinstance(cell, tuple) else 1.0
+                near = [(each, back) for each in before[cell]]
+                near += [(each, 1.0) for each in after[cell]]
                 total = sum(pull for _, pull in near)
                 mean = sum(centres[each] * pull for each, pull in near) / total if near else None
                 wanted.append(centres[cell] if mean is None else mean)
@@ -148,14 +153,10 @@ def _centres(
     return {cell: centre - top for cell, centre in centres.items()}
 
 
-def _pull(cell: Cell, other: Cell) -> float:
-    return THREAD_PULL if isinstance(cell, tuple) and isinstance(other, tuple) else 1.0
-
-
 def _distances(cells: Sequence[Cell], node_height: float) -> list[float]:
     """Least distances between the centres of neighbours."""
     found = []
-    for upper, lower in zip(cells, cells[1:], strict=False):
+    for upper, lower in pairwise(cells):
         threads = isinstance(upper, tuple) or isinstance(lower, tuple)
         gap = THREAD_GAP if threads else GAP
         found.append((_height(upper, node_height) + _height(lower, node_height)) / 2 + gap)

@@ -92,7 +92,7 @@ def printable(text: str) -> str:
 def cut(text: str, width: float, size: float = 12.0) -> str:
     """The text, or as much of it as fits, ending in `…`."""
     text = printable(text)
-    if text_width(text, size) <= width:
+    if text_width(text, size) <= width + 0.1:  # sums of floats
         return text
     while text and text_width(f"{text}…", size) > width:
         text = text[:-1]
@@ -153,17 +153,17 @@ class Page:
 
     def render(self, width: float, height: float) -> str:
         size = f"{number(width)} {number(height)}"
+        at = f'width="{number(width)}" height="{number(height)}"'
         head = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" '
-            f'width="{number(width)}" height="{number(height)}" role="img" '
-            'aria-labelledby="title about">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" {at}',
+            '     role="img" aria-labelledby="title about">',
             f'<title id="title">{escape(printable(self.title))}</title>',
             f'<desc id="about">{escape(printable(self.about))}</desc>',
             f"<style>{style_sheet()}</style>",
-            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="6.5" '
-            'markerHeight="6.5" markerUnits="userSpaceOnUse" orient="auto">'
-            '<path d="M0 0.5 L8 4 L0 7.5 z" class="tip"/></marker></defs>',
-            f'<rect width="{number(width)}" height="{number(height)}" rx="10" class="bg"/>',
+            '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4"',
+            '  markerWidth="6.5" markerHeight="6.5" markerUnits="userSpaceOnUse" orient="auto">',
+            '  <path d="M0 0.5 L8 4 L0 7.5 z" class="tip"/></marker></defs>',
+            f'<rect {at} rx="10" class="bg"/>',
         ]
         return "\n".join([*head, *self.shapes, "</svg>"]) + "\n"
 

@@ -67,7 +67,7 @@ class Bridge:
             raise ForeignError(self.name, "ensure", seen.detail)
         if seen.state is State.ABSENT:
             new = new_bridge(self.interface, mac=self.mac, group=self.group)
-            self.netlink.apply(self.name, "ensure", [new])
+            await self.netlink.apply(self.name, "ensure", [new])
         for key, value in self._settings.items():
             if sysctl.read(key) is not None:
                 sysctl.write(key, value)
@@ -76,7 +76,7 @@ class Bridge:
         requests = [set_link(index, alias=self.mark, up=True)]
         if self.address not in now.of(self.interface):
             requests.insert(0, add_address(index, self.address))
-        self.netlink.apply(self.name, "ensure", requests)
+        await self.netlink.apply(self.name, "ensure", requests)
         return Outcome.CHANGED
 
     async def remove(self) -> Outcome:
@@ -85,5 +85,5 @@ class Bridge:
             return Outcome.UNCHANGED
         with contextlib.suppress(KeyError):
             index = self.netlink.snapshot().links[self.interface].index
-            self.netlink.apply(self.name, "remove", [remove_link(index)])
+            await self.netlink.apply(self.name, "remove", [remove_link(index)])
         return Outcome.CHANGED

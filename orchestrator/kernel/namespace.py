@@ -125,7 +125,8 @@ class Namespace:
             raise ForeignError(self.name, "ensure", seen.detail)
         self._write_files()
         if linux.is_namespace(self.path):
-            self.netlink.apply(self.name, "ensure", [set_link(LOOPBACK, up=True)], self.path)
+            up = [set_link(LOOPBACK, up=True)]
+            await self.netlink.apply(self.name, "ensure", up, self.path)
         else:
             await linux.in_thread(self.make)
         return Outcome.CHANGED
@@ -162,7 +163,7 @@ class Namespace:
                     if sysctl.read(key) is not None:
                         sysctl.write(key, value)
                 up = set_link(LOOPBACK, up=True, group=self.group, alias=self.mark)
-                self.netlink.apply(self.name, "ensure", [up])
+                self.netlink.apply_here(self.name, "ensure", [up])
                 # The text tells a crash's left-over file from a foreign one.
                 self.path.write_text(self._with_mark(""))
                 source = f"/proc/self/task/{threading.get_native_id()}/ns/net"

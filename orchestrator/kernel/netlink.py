@@ -23,7 +23,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from orchestrator.errors import ResourceError, TransientError
-from orchestrator.linux import inside
+from orchestrator.linux import in_thread, inside
 
 # linux/netlink.h and linux/rtnetlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -57,6 +57,7 @@ class Link:
     running: bool
     master: int  # index of the bridge, 0 if none
     port_state: int  # linux/if_bridge.h: 3 is forwarding; -1 if it is no bridge port
+    hairpin: bool  # of a bridge port: frames may leave where they came in
     peer_index: int  # of a veth: the other end's index in its namespace
     stats: dict[str, int]
 
@@ -159,6 +160,15 @@ def set_link(
     return _request(f"set link {index}", RTM_NEWLINK, 0, _links(index, fields, up=up))
 
 
+def set_hairpin(index: int) -> Request:
+    """Lets the bridge port send frames back to where they came from."""
+    data = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
+    port = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
+    return _request(
+        f"set hairpin {index}", RTM_NEWLINK, 0, _links(index, {"IFLA_LINKINFO": port}, up=None)
+    )
+
+
 def remove_link(index: int) -> Request:
     """Takes the link away, and the other end of a veth with it."""
     return _request(f"remove link {index}", RTM_DELLINK, 0, _links(index, {}, up=None))
@@ -190,18 +200,24 @@ def set_default_route(index: int, gateway: IPv4Address) -> Request:
 class Netlink:
     """Batches and snapshots of one network namespace at a time.
 
-    Calls are short (tens of microseconds a request in the kernel) and block; the event loop
-    can afford them. `namespace` None is the lab's host, where this process itself lives.
+    Looking takes a millisecond and blocks; changing is done in threads. `namespace` None is the lab's host, where this process itself lives.
     """
 
-    def apply(
+    async def apply(
         self, resource: str, action: str, requests: Sequence[Request], namespace: Path | None = None
     ) -> None:
-        """Sends the batch. Raises the error of the first request that failed.
+        """Sends the batch from a thread: taking links away waits for the kernel's RCU.
 
-        TransientError where another attempt may help, else ResourceError. Requests after
-        a failed one are carried out all the same (rtnetlink knows no transactions).
+        Raises the error of the first request that failed: TransientError where another
+        attempt may help, else ResourceError. Requests after a failed one are carried out
+        all the same (rtnetlink knows no transactions).
         """
+        await in_thread(self.apply_here, resource, action, requests, namespace)
+
+    def apply_here(
+        self, resource: str, action: str, requests: Sequence[Request], namespace: Path | None = None
+    ) -> None:
+        """The same from the calling thread."""
         if not requests:
             return
         batch = bytearray()
@@ -299,10 +315,12 @@ def _dump(channel: socket.socket, kind: int, parser: Any, where: str) -> list[An
 def _link(raw: Any) -> Link:
     info = raw.get_attr("IFLA_LINKINFO")
     kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-    port_state = -1
+    port_state, hairpin = -1, False
     if info and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge":
         data = info.get_attr("IFLA_INFO_SLAVE_DATA")
-        port_state = data.get_attr("IFLA_BRPORT_STATE") if data else -1
+        if data:
+            port_state = data.get_attr("IFLA_BRPORT_STATE")
+            hairpin = bool(data.get_attr("IFLA_BRPORT_MODE"))
     stats = raw.get_attr("IFLA_STATS64") or {}
     return Link(
         index=raw["index"],
@@ -315,6 +333,7 @@ def _link(raw: Any) -> Link:
         running=bool(raw["flags"] & IFF_RUNNING),
         master=raw.get_attr("IFLA_MASTER") or 0,
         port_state=port_state,
+        hairpin=hairpin,
         peer_index=(raw.get_attr("IFLA_LINK") or 0) if kind == "veth" else 0,
         stats={
             name: int(stats.get(name, 0))

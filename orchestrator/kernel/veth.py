@@ -20,6 +20,7 @@ from orchestrator.kernel.netlink import (
     new_veth,
     remove_link,
     set_default_route,
+    set_hairpin,
     set_link,
 )
 from orchestrator.resource import Observation, State
@@ -35,7 +36,8 @@ class Veth:
 
     The inner end is made in its namespace at once: moving it there later costs a grace
     period of RCU. Both ends are made down, since an inner end that is up before its peer
-    exists is refused (ENOTCONN).
+    exists is refused (ENOTCONN). `hairpin` is for services with published ports: where
+    br_netfilter is loaded, a call of theirs to such a port comes back through the same port.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Veth:
     gateway: IPv4Address | None
     mac: str
     outer_mac: str
+    hairpin: bool
     mark: str
     group: int
     netlink: Netlink
@@ -82,6 +85,8 @@ class Veth:
             wrong.append(f"{self.outer} is no port of {self.bridge}")
         if outer.alias != self.mark or inner.alias != self.mark:
             wrong.append("alias is missing")
+        if self.hairpin and not outer.hairpin:
+            wrong.append(f"{self.outer} is not in hairpin mode")
         if not outer.up:
             wrong.append(f"{self.outer} is down")
         if not inner.up:
@@ -114,19 +119,19 @@ class Veth:
             raise TransientError(self.name, "ensure", f"bridge {self.bridge} is missing")
         outer, inner = host.links.get(self.outer), inside.links.get(self.inner)
         if outer is None or inner is None or outer.peer_index != inner.index:
-            self._make(host, inside, bridge.index)
+            await self._make(host, inside, bridge.index)
             host, inside = self.netlink.snapshot(), self.netlink.snapshot(self.namespace)
-        self._complete(host, inside, bridge.index)
+        await self._complete(host, inside, bridge.index)
         await self._forwards()
         return Outcome.CHANGED
 
-    def _make(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+    async def _make(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
         """The pair, both ends down; an end without its partner is taken away first."""
         if outer := host.links.get(self.outer):
-            self.netlink.apply(self.name, "ensure", [remove_link(outer.index)])
+            await self.netlink.apply(self.name, "ensure", [remove_link(outer.index)])
         elif inner := inside.links.get(self.inner):
             gone = [remove_link(inner.index)]
-            self.netlink.apply(self.name, "ensure", gone, self.namespace)
+            await self.netlink.apply(self.name, "ensure", gone, self.namespace)
         there = os.open(self.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             pair = new_veth(
@@ -138,11 +143,11 @@ class Veth:
                 peer_mac=self.mac,
                 peer_namespace=there,
             )
-            self.netlink.apply(self.name, "ensure", [pair])
+            await self.netlink.apply(self.name, "ensure", [pair])
         finally:
             os.close(there)
 
-    def _complete(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+    async def _complete(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
         """Whatever is missing on a pair that exists; order matters: up before the route."""
         outer, inner = host.links[self.outer], inside.links[self.inner]
         key = f"net.ipv6.conf.{self.outer}.disable_ipv6"
@@ -154,9 +159,11 @@ class Veth:
         inner_requests.append(set_link(inner.index, alias=self.mark, up=True))
         if self.gateway is not None and not self._has_route(inside, inner.index):
             inner_requests.append(set_default_route(inner.index, self.gateway))
-        up = set_link(outer.index, master=bridge, alias=self.mark, up=True)
-        self.netlink.apply(self.name, "ensure", [up])
-        self.netlink.apply(self.name, "ensure", inner_requests, self.namespace)
+        requests = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
+        if self.hairpin:
+            requests.append(set_hairpin(outer.index))
+        await self.netlink.apply(self.name, "ensure", requests)
+        await self.netlink.apply(self.name, "ensure", inner_requests, self.namespace)
 
     async def _forwards(self) -> None:
         """The port drops packets until it is forwarding; carrier comes a moment after up."""
@@ -177,11 +184,11 @@ class Veth:
             return Outcome.UNCHANGED
         outer = self.netlink.snapshot().links.get(self.outer)
         if outer is not None:
-            self.netlink.apply(self.name, "remove", [remove_link(outer.index)])
+            await self.netlink.apply(self.name, "remove", [remove_link(outer.index)])
             return Outcome.CHANGED
         if linux.is_namespace(self.namespace):
             inner = self.netlink.snapshot(self.namespace).links.get(self.inner)
             if inner is not None:
                 gone = [remove_link(inner.index)]
-                self.netlink.apply(self.name, "remove", gone, self.namespace)
+                await self.netlink.apply(self.name, "remove", gone, self.namespace)
         return Outcome.CHANGED

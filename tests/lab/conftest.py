@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from names import next_name
 from rig import World
-
-NAMES = (f"t{os.getpid()}x{number}" for number in itertools.count())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def world(tmp_path: Path) -> Iterator[World]:
     """A fresh world; whatever a test leaves up in it is taken down."""
     tmp_path.chmod(0o755)  # the stack's directory must be readable for its services
-    built = World.build(next(NAMES), tmp_path)
+    built = World.build(next_name(), tmp_path)
     try:
         yield built
     finally:

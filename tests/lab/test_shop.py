@@ -1,0 +1,350 @@
+"""The whole platform: every command of the seed document, and clients from all sides."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from names import next_name
+from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, run
+
+SERVICES = {
+    "nginx-lb": "10.0.0.10",
+    "api-gateway": "10.0.0.20",
+    "product-service": "10.0.0.30",
+    "order-service": "10.0.0.40",
+    "redis-cache": "10.0.0.50",
+    "postgres-db": "10.0.0.60",
+}
+ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
+JSON = ("-H", "Content-Type: application/json")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The shop on a host with a FORWARD policy of DROP and other people's things."""
+    world = World.build(next_name(), tmp_path_factory.mktemp("shop"))
+    before = world.fingerprint()
+    try:
+        world.orchestrator("up").ok()
+        yield world
+        world.orchestrator("down").ok()
+        after = world.fingerprint()
+        assert after == before
+    finally:
+        world.orchestrator("down", "--volumes")
+        world.remove()
+
+
+def order(shop: World, body: dict[str, object], *options: str) -> tuple[int, dict[str, object]]:
+    done = shop.curl(
+        "http://localhost:8080/api/orders",
+        "-d",
+        json.dumps(body),
+        *JSON,
+        "-w",
+        "\n%{http_code}",
+        *options,
+    ).ok()
+    text, _, code = done.out.rpartition("\n")
+    return int(code), json.loads(text)
+
+
+def test_namespaces_are_listed_under_their_names(shop: World) -> None:
+    listed = {line.split()[0] for line in run("ip", "netns", "list").ok().out.splitlines()}
+    assert {f"{shop.host}.{name}" for name in SERVICES} <= listed
+
+
+def test_bridge_has_six_veths_with_the_names_of_the_seed(shop: World) -> None:
+    out = shop.on_host("ip", "link", "show", "type", "veth", "master", "br-app").ok().out
+    names = set(re.findall(r"\d+: (\S+)@", out))
+    assert names == {
+        f"veth-{short}-br" for short in ("nginx", "gateway", "product", "order", "redis", "pg")
+    }
+    assert "10.0.0.1/16" in shop.on_host("ip", "addr", "show", "br-app").out
+
+
+def test_every_namespace_pings_every_other(shop: World) -> None:
+    pairs = [(a, SERVICES[b]) for a, b in itertools.permutations(SERVICES, 2)]
+    assert len(pairs) == 30
+    with ThreadPoolExecutor(8) as pool:
+        codes = pool.map(
+            lambda pair: shop.inside(pair[0], "ping", "-c", "2", "-i", "0.2", pair[1]).code, pairs
+        )
+    assert set(codes) == {0}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_names_resolve_in_every_namespace(shop: World, service: str) -> None:
+    assert "10.0.0.60" in shop.inside(service, "ping", "-c", "1", "postgres-db").ok().out
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_outbound_goes_out_behind_the_address_of_the_host(shop: World, service: str) -> None:
+    """The outside has no route back to 10.0.0.0/16, so an answer proves the translation."""
+    shop.inside(service, "ping", "-c", "1", OUTSIDE_ADDRESS).ok()
+
+
+@pytest.mark.parametrize(
+    ("where", "url"),
+    [
+        ("host", "http://localhost:8080"),
+        ("host", "http://127.0.0.1:8080"),
+        ("host", f"http://{HOST_ADDRESS}:8080"),
+        ("host", "http://10.0.0.1:8080"),
+        ("outside", f"http://{HOST_ADDRESS}:8080"),
+        *((service, "http://10.0.0.1:8080") for service in SERVICES),
+        ("nginx-lb", f"http://{HOST_ADDRESS}:8080"),
+        ("api-gateway", "http://10.0.0.10"),
+    ],
+)
+def test_port_8080_answers_from_every_side(shop: World, where: str, url: str) -> None:
+    assert shop.curl(f"{url}/health", where=where).ok().out == "OK\n"
+    assert "Mechanical keyboard" in shop.curl(f"{url}/api/products", where=where).ok().out
+
+
+def test_localhost_without_a_path_answers_too(shop: World) -> None:
+    done = shop.curl("http://localhost:8080", "-o", "/dev/null", "-w", "%{http_code}").ok()
+    assert done.out == "404"  # the gateway's word, so the whole path was gone
+
+
+def test_nat_table_shows_the_rules_with_their_purpose(shop: World) -> None:
+    out = shop.on_host("iptables", "-t", "nat", "-L", "-v", "-n").ok().out
+    assert re.search(r"DNAT .*tcp dpt:8080 .*to:10\.0\.0\.10:80", out)
+    assert re.search(r"MASQUERADE .*!br-app +10\.0\.0\.0/16", out)
+    live = shop.on_host("iptables-save").ok().out
+    ours = [line for line in live.splitlines() if "-j ORC-" in line or "-A ORC-" in line]
+    assert ours
+    assert all(f"orchestrator:shop@{shop.host} " in line for line in ours)
+
+
+def test_loopback_of_the_host_is_not_reachable_from_inside(shop: World) -> None:
+    """route_localnet must not open 127.0.0.0/8 to the services (CVE-2020-8558)."""
+    shop.inside(
+        "api-gateway",
+        "ip",
+        "route",
+        "add",
+        "127.0.0.9/32",
+        "via",
+        "10.0.0.1",
+        "dev",
+        "veth-gateway",
+        "table",
+        "100",
+    )
+    raw = shop.on_host("iptables-save", "-t", "raw").out
+    assert "-d 127.0.0.0/8 -i br-app" in raw
+    assert "-j DROP" in raw
+
+
+def test_order_takes_stock_and_is_read_back(shop: World) -> None:
+    def stock() -> int:
+        return int(shop.curl("http://localhost:8080/api/products/1").json()["stock"])
+
+    before = stock()
+    code, made = order(shop, ORDER)
+    assert code == 201
+    assert made["status"] == "created"
+    read = shop.curl(f"http://localhost:8080/api/orders/{made['order_id']}").json()
+    assert (read["customer_id"], read["quantity"], read["total_price"]) == ("7", 2, 179.8)
+    assert stock() == before - 2  # the cached answer went with the order
+
+
+def test_idempotency_key_makes_one_order_of_many_requests(shop: World) -> None:
+    key = ("-H", "Idempotency-Key: once")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: order(shop, ORDER, *key), range(16)))
+    assert {code for code, _ in answers} == {201}
+    assert len({made["order_id"] for _, made in answers}) == 1
+    code, problem = order(shop, {**ORDER, "quantity": 3}, *key)
+    assert code == 422
+    assert "another request" in str(problem["detail"])
+
+
+def test_stock_is_never_oversold(shop: World) -> None:
+    left = int(shop.curl("http://localhost:8080/api/products/5").json()["stock"])
+    want = left // 4
+    body = {"customer_id": "greedy", "product_id": 5, "quantity": want}
+    with ThreadPoolExecutor(12) as pool:
+        codes = sorted(code for code, _ in pool.map(lambda _: order(shop, body), range(12)))
+    assert codes == [201] * 4 + [409] * 8
+    now = shop.curl("http://localhost:8080/api/products/5").json()["stock"]
+    assert now == left - 4 * want
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "options"),
+    [
+        (404, "/nowhere", ()),
+        (404, "/api/products/999999", ()),
+        (404, "/api/products/99999999999999999999", ()),
+        (404, "/api/orders/999999", ()),
+        (404, "/api/orders/-1", ()),
+        (405, "/api/products", ("-X", "DELETE")),
+        (400, "/api/orders", ("-d", "{", *JSON)),
+        (415, "/api/orders", ("-d", "{}")),
+        (422, "/api/orders", ("-d", "{}", *JSON)),
+        (422, "/api/orders", ("-d", '{"customer_id":1,"product_id":1,"quantity":-1}', *JSON)),
+        (422, "/api/orders", ("-d", '{"customer_id":1,"product_id":"1","quantity":1}', *JSON)),
+        (422, "/api/orders", ("-d", '{"customer_id":"a\\nb","product_id":1,"quantity":1}', *JSON)),
+        (
+            422,
+            "/api/orders",
+            ("-d", '{"customer_id":1,"product_id":1,"quantity":1,"total_price":1}', *JSON),
+        ),
+        (404, "/api/orders", ("-d", '{"customer_id":1,"product_id":777,"quantity":1}', *JSON)),
+        (422, "/api/orders?limit=0&customer_id=1", ()),
+        (422, "/api/orders", ()),
+        (422, "/api/products?limit=x", ()),
+        (401, "/api/cart", ()),
+        (413, "/api/orders", ("-d", "x" * 70_000, *JSON)),
+    ],
+)
+def test_every_error_is_a_problem_document(
+    shop: World, status: int, path: str, options: tuple[str, ...]
+) -> None:
+    done = shop.curl(
+        f"http://localhost:8080{path}", *options, "-w", "\n%{http_code} %{content_type}"
+    ).ok()
+    text, _, last = done.out.rpartition("\n")
+    code, _, kind = last.partition(" ")
+    assert (int(code), kind.split(";")[0]) == (status, "application/problem+json"), text
+    problem = json.loads(text)
+    assert problem["status"] == status
+    assert "Traceback" not in text
+
+
+def test_cart_lives_in_its_session(shop: World) -> None:
+    session = shop.curl("http://localhost:8080/api/sessions", "-X", "POST").json()["session_id"]
+    header = ("-H", f"X-Session-Id: {session}")
+    items = [{"product_id": 1, "quantity": 2}]
+    put = ("-X", "PUT", "-d", json.dumps({"items": items}), *JSON, *header)
+    assert shop.curl("http://localhost:8080/api/cart", *put).json()["items"] == items
+    assert shop.curl("http://localhost:8080/api/cart", *header).json()["items"] == items
+
+
+def test_orders_are_paged_newest_first(shop: World) -> None:
+    made = [order(shop, {**ORDER, "customer_id": "pager"})[1]["order_id"] for _ in range(5)]
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        url = f"http://localhost:8080/api/orders?customer_id=pager&limit=2{cursor}"
+        page = shop.curl(url).json()
+        seen += [each["order_id"] for each in page["orders"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert seen == sorted(made, reverse=True)
+
+
+def test_processes_have_their_own_users_and_no_capabilities(shop: World) -> None:
+    rows = shop.orchestrator("status", "--json").json()["nodes"]
+    pids = {row["node"]: row["pid"] for row in rows if row["pid"]}
+    assert len(pids) == 6
+    users = set()
+    for pid in pids.values():
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+        assert status["NoNewPrivs"] == "1"
+        users.add(status["Uid"].split()[0])
+    assert len(users) == 6
+    assert "0" not in users
+
+
+def test_password_is_scram_and_readable_by_nobody_else(shop: World) -> None:
+    secrets = shop.state / f"shop@{shop.host}" / "secrets"
+    assert secrets.stat().st_mode & 0o077 == 0
+    for path in secrets.iterdir():
+        assert path.stat().st_mode & 0o077 == 0
+        assert path.stat().st_uid == 0
+        secret = path.read_text()
+        assert len(secret) >= 32
+        commands = b"".join(each.read_bytes() for each in Path("/proc").glob("[0-9]*/cmdline"))
+        assert secret.encode() not in commands
+    environments = run("bash", "-c", "cat /proc/[0-9]*/environ 2>/dev/null").out
+    assert all(path.read_text() not in environments for path in secrets.iterdir())
+    stored = shop.on_host(
+        "env",
+        f"PGPASSWORD={(secrets / 'postgres-password').read_text()}",
+        "psql",
+        "-h",
+        "10.0.0.60",
+        "-U",
+        "postgres",
+        "-d",
+        "shop",
+        "-Atc",
+        "SELECT count(*) FROM pg_authid WHERE rolpassword LIKE 'SCRAM-SHA-256%'",
+    ).ok()
+    assert stored.out.strip() == "3"
+
+
+def test_seed_shows_its_nginx_configuration(shop: World) -> None:
+    rendered = shop.run_dir / f"shop@{shop.host}" / "nodes/nginx-lb/files/tmp/nginx/nginx.conf"
+    text = shop.inside("nginx-lb", "cat", rendered).ok().out
+    for line in ("worker_connections 1024", "server 10.0.0.20:3000", "listen 80", "X-Real-IP"):
+        assert line in text
+
+
+def test_status_lists_all_as_ready_and_up_again_is_a_no_op(shop: World) -> None:
+    assert set(shop.node_states().values()) == {"ready"}
+    assert "already up" in shop.orchestrator("up").ok().out
+
+
+def test_data_outlives_down_and_up(shop: World) -> None:
+    code, made = order(shop, {**ORDER, "customer_id": "keeper"})
+    assert code == 201
+    session = shop.curl("http://localhost:8080/api/sessions", "-X", "POST").json()["session_id"]
+    shop.orchestrator("down").ok()
+    shop.orchestrator("up").ok()
+    kept = shop.curl(f"http://localhost:8080/api/orders/{made['order_id']}").json()
+    assert kept["customer_id"] == "keeper"
+    header = ("-H", f"X-Session-Id: {session}")
+    assert shop.curl("http://localhost:8080/api/cart", *header).json()["items"] == []
+
+
+def test_journal_shows_independent_nodes_at_once(shop: World) -> None:
+    records = [
+        json.loads(line) for line in shop.orchestrator("events", "--json").ok().out.splitlines()
+    ]
+    first = records[0]["run"]
+    spans: dict[str, tuple[int, int]] = {}
+    for record in records:
+        if record["run"] == first and record["event"] in ("StepStarted", "StepFinished"):
+            begin, _ = spans.get(record["node"], (record["mono_ns"], 0))
+            spans[record["node"]] = (begin, record["mono_ns"])
+
+    def overlap(a: str, b: str) -> bool:
+        return max(spans[a][0], spans[b][0]) < min(spans[a][1], spans[b][1])
+
+    assert overlap("job:postgres-init", "service:redis-cache")
+    assert overlap("job:postgres-init", "veth:nginx-lb")
+    assert overlap("service:product-service", "service:order-service")
+    veths = [name for name in spans if name.startswith("veth:")]
+    assert any(overlap(a, b) for a, b in itertools.combinations(veths, 2))
+
+
+def test_second_lab_with_the_same_addresses_runs_beside_the_first(
+    shop: World, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    other = World.build(next_name(), tmp_path)
+    try:
+        other.orchestrator("up").ok()
+        assert other.curl("http://localhost:8080/health").ok().out == "OK\n"
+        assert shop.curl("http://localhost:8080/health").ok().out == "OK\n"
+        other.orchestrator("down", "--volumes").ok()
+        assert shop.curl("http://localhost:8080/api/products").ok().code == 0
+    finally:
+        other.orchestrator("down", "--volumes")
+        other.remove()

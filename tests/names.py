@@ -1,0 +1,13 @@
+"""Names that no other test and no other test run on this machine uses."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+_numbers = itertools.count()
+
+
+def next_name() -> str:
+    """Short enough for everything that is named after it."""
+    return f"t{os.getpid()}x{next(_numbers)}"
