@@ -38,7 +38,7 @@ fix: bootstrap-dev ## what ruff can mend
 	.venv/bin/ruff format .
 
 bench: bootstrap-dev ## measure; ratios within one run
-	$(SUDO) .venv/bin/python -m tests.bench $(ARGS)
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
 docs: bootstrap-dev ## regenerate what the docs show (schema, pictures)
 	.venv/bin/orchestrator schema > services/stack.schema.json

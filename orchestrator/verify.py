@@ -90,7 +90,9 @@ class Verification:
             check_room(self.host)
         for row in [*self.namespaces(), *self.bridges()]:
             yield row
-        asked = await asyncio.gather(self.pings(), self.names(), self.services(), self.published())
+        for row in await self.pings():  # alone, so that their times are the network's
+            yield row
+        asked = await asyncio.gather(self.names(), self.services(), self.published())
         for row in itertools.chain(*asked):
             yield row
         if with_outside:

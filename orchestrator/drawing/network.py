@@ -173,11 +173,15 @@ class Plan:
 
 def compare(seen: Network, plan: Plan) -> Network:
     """The network with the plan's missing parts put in as missing, and every lack told."""
+    seen = _recognised(seen, plan)
     lacks = [*_bridge_lacks(seen, plan)]
     places = {place.label: place for place in seen.places}
     for label, namespace in plan.places.items():
         place = places.get(label)
-        if place is None or place.state != LIVE:
+        if place is not None and place.state == LIVE:
+            if place.namespace != namespace:
+                lacks.append(Lack(f"netns:{label}", f"the name {namespace} is missing"))
+        else:
             state = place.state if place else MISSING
             places[label] = Place(label, namespace, state, ours=True)
             text = "is a stale file" if state == STALE else "is missing"
@@ -221,6 +225,33 @@ def compare(seen: Network, plan: Plan) -> Network:
             )
         ),
         lacks=tuple(lacks),
+    )
+
+
+def _recognised(seen: Network, plan: Plan) -> Network:
+    """A namespace of ours that lost its name, but hangs on its port, is called by its label."""
+    known = {place.label: place for place in seen.places}
+    ports = {port.name: port for bridge in seen.bridges for port in bridge.ports}
+    labels: dict[str, str] = {}
+    for link in plan.links:
+        port = ports.get(link.port)
+        place = known.get(port.place) if port else None
+        if place and place.ours and place.label not in plan.places and link.place not in known:
+            labels[place.label] = link.place
+    return replace(
+        seen,
+        bridges=tuple(
+            replace(
+                bridge,
+                ports=tuple(
+                    replace(port, place=labels.get(port.place, port.place)) for port in bridge.ports
+                ),
+            )
+            for bridge in seen.bridges
+        ),
+        places=tuple(
+            replace(place, label=labels.get(place.label, place.label)) for place in seen.places
+        ),
     )
 
 

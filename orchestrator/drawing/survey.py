@@ -90,8 +90,7 @@ def survey(lab: Lab, plan: Plan, netlink: Netlink, tables: Tables) -> Network:
         if link.kind != "veth":
             return Port(link.name, link.kind or "device", state, ours)
         if link.index not in peers:
-            other = indices.get(link.peer_index)
-            return Port(link.name, "veth", state, ours, "", other.name if other else "?")
+            return Port(link.name, "veth", state, ours, "", _here(link.peer_index, indices))
         path = peers[link.index]
         if path is None or path not in places:
             return Port(link.name, "veth", state, ours, "a namespace without a name", "?")
@@ -122,6 +121,15 @@ def survey(lab: Lab, plan: Plan, netlink: Netlink, tables: Tables) -> Network:
         places=tuple(places.values()),
         published=tuple(_published(lab, plan, tables)),
     )
+
+
+def _here(index: int, links: Mapping[int, Link]) -> str:
+    """A link of the host in words."""
+    link = links.get(index)
+    if link is None:
+        return "?"
+    master = links.get(link.master)
+    return f"{link.name} (port of {master.name})" if master else link.name
 
 
 def _is_shown(link: Link, lab: Lab, plan: Plan) -> bool:

@@ -84,9 +84,9 @@ def _bridge(network: Network, bridge: Bridge) -> Iterator[str]:
             yield f"{branch}{stem}{line * (width - len(stem) + 1)}─ {_far(port)}"
             continue
         top, *rest = _boxed(_heading(place), list(_place(network, place, port.interface)))
-        yield f"{branch}{stem}{line * (width - len(stem))}─┬{''.join(top)}"
+        yield f"{branch}{stem}{line * (width - len(stem))}─┬{top[1:]}"
         for each in rest:
-            yield f"{trunk}{' ' * (width + 5)}{each}"
+            yield f"{trunk}{' ' * (width + 4)}{each}"
 
 
 def _port_state(port: Port) -> str:

@@ -26,16 +26,17 @@ BAR_LEFT, BAR_WIDTH = HOST_LEFT + PAD, 138.0
 PILL_LEFT, PILL_RIGHT, PILL_HEIGHT = 218.0, 442.0, 30.0
 CARD_LEFT, CARD_RIGHT = 548.0, WIDTH - MARGIN
 CARD_TOP, LINE, CARD_GAP = 26.0, 18.0, 12.0
-SMALL = 10.5
+SMALL, INDENT = 10.5, 16.0
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a card: a state as a dot or none, the text, the text's class."""
+    """One line of a card: the text, its class, a state as a dot or none, a remark at the end."""
 
     text: str
     names: str = "ink"
     dot: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Card:
     note: str
     names: str
     lines: tuple[Line, ...]
-    badges: tuple[str, ...] = ()
+    badges: tuple[tuple[str, str], ...] = ()  # text and class
 
     @property
     def height(self) -> float:
@@ -60,6 +61,7 @@ def as_svg(network: Network) -> str:
         f"{len(network.places)} network namespaces on {len(network.bridges)} bridges.",
     )
     page.text(MARGIN, 30, f"{network.lab}: network as the kernel has it", "ink head")
+    _legend(page, network)
     top = 46.0
     facts = _facts(network)
     y = top + 44 + LINE * len(facts)
@@ -75,11 +77,26 @@ def as_svg(network: Network) -> str:
     page.text(HOST_LEFT + PAD, top + 24, where, "ink bold")
     for row, fact in enumerate(facts):
         at = top + 46 + row * LINE
-        _fact(page, fact, HOST_LEFT + PAD, at, HOST_RIGHT - HOST_LEFT - 2 * PAD)
+        _line(page, fact, HOST_LEFT + PAD, at, HOST_RIGHT - HOST_LEFT - 2 * PAD)
     for bridge, cards, start, height in starts:
         _bridge(page, bridge, cards, start, height)
     bottom = _apart(page, network, bottom)
     return page.render(WIDTH, _lacks(page, network, bottom) + MARGIN)
+
+
+def _legend(page: Page, network: Network) -> None:
+    """In the corner that nothing else needs."""
+    texts = [("good", "up, forwarding, listening"), ("bad", "down or missing")]
+    for row, (names, text) in enumerate(texts):
+        page.dot(CARD_LEFT + 14 + 4, 66 + row * LINE, names)
+        page.text(CARD_LEFT + 14 + INDENT, 70 + row * LINE, text, "muted")
+    ports = [port for bridge in network.bridges for port in bridge.ports]
+    owned = [each.ours for each in network.bridges] + [each.ours for each in ports]
+    owned += [each.ours for each in (*network.published, *network.places)]
+    if not all(owned):
+        y = 66 + 2 * LINE
+        page.box(CARD_LEFT + 13, y - 5, 10, 10, "alien", radius=2)
+        page.text(CARD_LEFT + 14 + INDENT, y + 4, "foreign: not of this lab", "muted")
 
 
 def _facts(network: Network) -> list[Line]:
@@ -87,7 +104,7 @@ def _facts(network: Network) -> list[Line]:
     found = [_interface(each) for each in network.interfaces if each.kind != "loopback"]
     found += [Line(route, "muted") for route in network.routes]
     on = network.forwarding
-    found.append(Line("forwards" if on else "does not forward", "ink", "good" if on else "bad"))
+    found.append(Line("forwarding on" if on else "forwarding off", "ink", "good" if on else "bad"))
     for each in network.published:
         label = network.label_at(each.address) or "nobody"
         text = f":{each.port} → {label} {each.address}:{each.to}"
@@ -95,19 +112,23 @@ def _facts(network: Network) -> list[Line]:
     return found
 
 
-def _interface(each: Interface) -> Line:
-    state = "" if each.state == "up" else f"  {each.state}"
-    addresses = "  ".join(each.addresses) or "no address"
+def _interface(each: Interface, remark: str = "") -> Line:
     good = each.state == "up"
+    state = "" if good else f"  {each.state}"
+    addresses = "  ".join(each.addresses) or "no address"
     names = "ink" if good and each.addresses else "warn"
-    return Line(f"{each.name}  {addresses}{state}", names, "good" if good else "bad")
+    return Line(f"{each.name}  {addresses}{state}", names, "good" if good else "bad", remark)
 
 
-def _fact(page: Page, line: Line, x: float, y: float, room: float) -> None:
+def _line(page: Page, line: Line, x: float, y: float, room: float) -> None:
     if line.dot:
         page.dot(x + 4, y - 4, line.dot)
-    indent = 16.0
-    page.text(x + indent, y, cut(line.text, room - indent), line.names)
+    room -= INDENT
+    text = cut(line.text, room)
+    page.text(x + INDENT, y, text, line.names)
+    left = room - text_width(text) - 16
+    if line.remark and left > 0:
+        page.text(x + INDENT + room, y, cut(line.remark, left, SMALL), "muted small end")
 
 
 def _card(network: Network, port: Port) -> Card:
@@ -124,9 +145,14 @@ def _place(network: Network, place: Place, interface: str = "") -> Card:
     note = place.namespace if place.namespace != place.label else ""
     if not place.ours:
         note = f"{note} foreign".strip()
-    first = sorted(place.interfaces, key=lambda each: each.name != interface)
-    lines = [_interface(each) for each in first]
-    lines += [Line(route.removesuffix(f" dev {interface}"), "muted") for route in place.routes]
+    lines = []
+    routes = dict.fromkeys(place.routes)
+    for each in sorted(place.interfaces, key=lambda each: each.name != interface):
+        own = [route for route in routes if route.endswith(f" dev {each.name}")]
+        default = next((route for route in own if route.startswith("default via ")), "")
+        routes.pop(default, None)
+        lines.append(_interface(each, default.removesuffix(f" dev {each.name}")))
+    lines += [Line(route, "muted") for route in routes]
     programs: dict[str, dict[str, None]] = {}  # program → where it listens, each once
     for listener in place.listeners:
         programs.setdefault(listener.program, {})[listener.where] = None
@@ -139,7 +165,10 @@ def _place(network: Network, place: Place, interface: str = "") -> Card:
     lines += [Line(text, "warn", "bad") for text in lacks]
     if place.state != LIVE and not lacks:
         lines.append(Line(place.state, "warn", "bad"))
-    badges = tuple(f"host :{each.port}" for each in network.published_of(place))
+    badges = tuple(
+        (f"host :{each.port}", "bar" if each.ours else "alien")
+        for each in network.published_of(place)
+    )
     names = "card" if place.ours else "alien"
     return Card(place.label, note, names if place.state == LIVE else "ghost", tuple(lines), badges)
 
@@ -189,19 +218,18 @@ def _pill(page: Page, port: Port, middle: float) -> None:
         title=f"port {port.name}: {port.state}",
     )
     page.dot(PILL_LEFT + 16, middle, "good" if good else "bad", title=port.state)
-    text = port.state if port.ours else f"{port.state}, foreign"
     end = PILL_RIGHT - 14
-    room = end - PILL_LEFT - 28 - text_width(text, SMALL) - 8
+    room = end - PILL_LEFT - 28 - text_width(port.state, SMALL) - 8
     page.text(PILL_LEFT + 28, middle + 4, cut(port.name, room))
-    page.text(end, middle + 4, text, f"{'muted' if good else 'warn'} small end")
+    page.text(end, middle + 4, port.state, f"{'muted' if good else 'warn'} small end")
 
 
 def _draw(page: Page, card: Card, top: float) -> None:
     page.box(CARD_LEFT, top, CARD_RIGHT - CARD_LEFT, card.height, card.names, title=card.title)
     end = CARD_RIGHT - 12
-    for badge in card.badges:
+    for badge, names in card.badges:
         width = text_width(badge, SMALL) + 16
-        page.box(end - width, top + 8, width, 19, "bar", radius=9.5)
+        page.box(end - width, top + 8, width, 19, names, radius=9.5)
         page.text(end - width / 2, top + 21, badge, "ink small middle")
         end -= width + 6
     x = CARD_LEFT + 14
@@ -211,7 +239,7 @@ def _draw(page: Page, card: Card, top: float) -> None:
     page.text(note, top + 22, cut(card.note, end - note, SMALL), "muted small")
     for row, line in enumerate(card.lines):
         y = top + CARD_TOP + LINE * row + 15
-        _fact(page, line, x, y, CARD_RIGHT - 12 - x)
+        _line(page, line, x, y, CARD_RIGHT - 12 - x)
 
 
 def _apart(page: Page, network: Network, bottom: float) -> float:
