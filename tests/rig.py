@@ -140,6 +140,10 @@ class World:
     def inside(self, service: str, *words: str | Path) -> Done:
         return run("ip", "netns", "exec", f"{self.host}.{service}", *words)
 
+    def direct(self, *words: str | Path) -> Done:
+        """In the tests' own namespace: for `ip netns`, which works from everywhere."""
+        return run(*words)
+
     def words(self, *words: str | Path, stack: Path = SHOP) -> list[str]:
         """The command line of the orchestrator on this host."""
         command, *rest = (str(word) for word in words)
@@ -209,14 +213,21 @@ class World:
 
     def sandboxes(self) -> list[str]:
         """Command lines of processes that carry a mark of a lab on this host."""
-        mark = f"@{self.host}/".encode()
+        return [words for _, words in self._marked("")]
+
+    def sandbox_pids(self, service: str) -> list[int]:
+        """A service's processes that carry its mark: the waiter and all inside."""
+        return [pid for pid, _ in self._marked(f"service:{service}\0")]
+
+    def _marked(self, node: str) -> list[tuple[int, str]]:
+        mark = f"@{self.host}/{node}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 environment = (path / "environ").read_bytes()
                 if b"ORCHESTRATOR_MARK=" in environment and mark in environment:
                     words = (path / "cmdline").read_bytes().split(b"\0")
-                    found.append(b" ".join(words).decode(errors="replace"))
+                    found.append((int(path.name), b" ".join(words).decode(errors="replace")))
             except OSError:
                 continue
         return found

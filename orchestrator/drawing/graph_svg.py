@@ -21,9 +21,8 @@ def as_svg(title: str, graph: Graph) -> str:
     needs = {name: graph.needs[name] for names in graph.members.values() for name in names}
     placed = layout(needs, node_height=NODE_HEIGHT)
     widths = [_column_width(column) for column in placed.columns]
-    gaps = [_gap(placed, index) for index in range(len(placed.columns) - 1)]
     lefts = [MARGIN]
-    for width, gap in zip(widths, gaps, strict=False):
+    for width, gap in zip(widths, _gaps(placed), strict=False):
         lefts.append(lefts[-1] + width + gap)
     legend = _legend(graph)
     widest = max((text_width(each) + 34 for _, each in legend), default=0.0)
@@ -76,15 +75,15 @@ def _column_width(column: Sequence[Cell]) -> float:
     return min(max(wanted, NODE_WIDTH_MIN), NODE_WIDTH_MAX) if labels else 20.0
 
 
-def _gap(placed: Layout, index: int) -> float:
-    """Between a column and the next: wider where edges climb far."""
-    climbs = [
-        abs(placed.centres[right] - placed.centres[left])
-        for way in placed.routes.values()
-        for left, right in pairwise(way)
-        if left in placed.columns[index]
-    ]
-    return min(GAP_MAX, GAP_MIN + 0.16 * max(climbs, default=0.0))
+def _gaps(placed: Layout) -> list[float]:
+    """Between each column and the next: wider where edges climb far."""
+    column = {cell: index for index, cells in enumerate(placed.columns) for cell in cells}
+    climbs = [0.0] * max(len(placed.columns) - 1, 0)
+    for way in placed.routes.values():
+        for left, right in pairwise(way):
+            climb = abs(placed.centres[right] - placed.centres[left])
+            climbs[column[left]] = max(climbs[column[left]], climb)
+    return [min(GAP_MAX, GAP_MIN + 0.16 * climb) for climb in climbs]
 
 
 def _curve(

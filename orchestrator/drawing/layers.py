@@ -45,9 +45,10 @@ def ranks(needs: Mapping[str, Mapping[str, str]]) -> dict[str, int]:
 def layout(needs: Mapping[str, Mapping[str, str]], *, node_height: float) -> Layout:
     """Places every node; `needs` gives for each its needs and their conditions."""
     rank = ranks(needs)
-    columns: list[list[Cell]] = [[] for _ in range(max(rank.values(), default=-1) + 1)]
+    # Dictionaries, for their order and their quick look-up; `_order` sorts lists of them.
+    cells: list[dict[Cell, None]] = [{} for _ in range(max(rank.values(), default=-1) + 1)]
     for name, column in rank.items():
-        columns[column].append(name)
+        cells[column][name] = None
     routes: dict[tuple[str, str], tuple[Cell, ...]] = {}
     links: dict[tuple[Cell, Cell], None] = {}
     for name, conditions in needs.items():
@@ -55,12 +56,12 @@ def layout(needs: Mapping[str, Mapping[str, str]], *, node_height: float) -> Lay
             way: list[Cell] = [need]
             for column in range(rank[need] + 1, rank[name]):
                 thread = (need, condition, column)
-                if thread not in columns[column]:
-                    columns[column].append(thread)
+                cells[column][thread] = None
                 way.append(thread)
             way.append(name)
             routes[need, name] = tuple(way)
             links |= dict.fromkeys(pairwise(way))
+    columns = [list(column) for column in cells]
     before: dict[Cell, list[Cell]] = {cell: [] for column in columns for cell in column}
     after: dict[Cell, list[Cell]] = {cell: [] for column in columns for cell in column}
     for left, right in links:

@@ -104,7 +104,9 @@ def survey(lab: Lab, plan: Plan, netlink: Netlink, tables: Tables) -> Network:
         interfaces=tuple(
             _interface(link, host)
             for link in host.links.values()
-            if link not in bridges and not link.master and (link.up or host.of(link.name))
+            if link not in bridges and not link.master
+            # An end of a pair without an address belongs to a container's network.
+            if host.of(link.name) or (link.up and link.kind != "veth")
         ),
         routes=tuple(_route(route, host) for route in host.routes if not _is_direct(route, host)),
         forwarding=sysctl.read("net.ipv4.ip_forward") == "1",

@@ -92,7 +92,7 @@ def _legend(page: Page, network: Network) -> None:
         page.text(CARD_LEFT + 14 + INDENT, 70 + row * LINE, text, "muted")
     ports = [port for bridge in network.bridges for port in bridge.ports]
     owned = [each.ours for each in network.bridges] + [each.ours for each in ports]
-    owned += [each.ours for each in (*network.published, *network.places)]
+    owned += [each.ours for each in network.published]
     if not all(owned):
         y = 66 + 2 * LINE
         page.box(CARD_LEFT + 13, y - 5, 10, 10, "alien", radius=2)

@@ -44,3 +44,19 @@ def write_stack(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The shop on a host with a FORWARD policy of DROP and other people's things."""
+    world = World.build(next_name(), tmp_path_factory.mktemp("shop"))
+    before = world.fingerprint()
+    try:
+        world.orchestrator("up").ok()
+        yield world
+        world.orchestrator("down").ok()
+        after = world.fingerprint()
+        assert after == before
+    finally:
+        world.orchestrator("down", "--volumes")
+        world.remove()

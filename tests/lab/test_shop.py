@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import re
-from collections.abc import Iterator
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,22 +26,6 @@ SERVICES = {
 }
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
 JSON = ("-H", "Content-Type: application/json")
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The shop on a host with a FORWARD policy of DROP and other people's things."""
-    world = World.build(next_name(), tmp_path_factory.mktemp("shop"))
-    before = world.fingerprint()
-    try:
-        world.orchestrator("up").ok()
-        yield world
-        world.orchestrator("down").ok()
-        after = world.fingerprint()
-        assert after == before
-    finally:
-        world.orchestrator("down", "--volumes")
-        world.remove()
 
 
 def order(shop: World, body: dict[str, object], *options: str) -> tuple[int, dict[str, object]]:
@@ -299,6 +286,41 @@ def test_seed_shows_its_nginx_configuration(shop: World) -> None:
 def test_status_lists_all_as_ready_and_up_again_is_a_no_op(shop: World) -> None:
     assert set(shop.node_states().values()) == {"ready"}
     assert "already up" in shop.orchestrator("up").ok().out
+
+
+@pytest.mark.parametrize("victim", ["product-service", "order-service"])
+def test_restart_of_a_service_costs_no_request(shop: World, victim: str) -> None:
+    """Clients go on while it is killed and brought up again; the gateway waits for it."""
+    done = threading.Event()
+
+    def client(number: int) -> list[int]:
+        codes = []
+        while not done.is_set():
+            body = {"customer_id": f"client-{number}", "product_id": 4, "quantity": 1}
+            codes.append(order(shop, body)[0])
+            answer = shop.curl(
+                "http://localhost:8080/api/products",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "-H",
+                "Cache-Control: no-cache",
+            )
+            codes.append(int(answer.ok().out))
+        return codes
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(client, number) for number in range(4)]
+        try:
+            for process in shop.sandbox_pids(victim):
+                with contextlib.suppress(ProcessLookupError):  # its pid 1 took it along
+                    os.kill(process, signal.SIGKILL)
+            shop.orchestrator("up").ok()
+        finally:
+            done.set()
+    codes = [code for each in clients for code in each.result()]
+    assert set(codes) == {200, 201}
 
 
 def test_data_outlives_down_and_up(shop: World) -> None:
