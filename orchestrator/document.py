@@ -9,6 +9,14 @@ import yaml
 from orchestrator.errors import Problem, SpecError
 
 Path = tuple[str | int, ...]
+MAX_DEPTH = 30
+STARTS = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+ENDS = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 MAX_BYTES = 1_000_000  # a stack of 1,000 services takes about 400 kB
 
 
@@ -21,7 +29,15 @@ def parse(text: str, file: str) -> tuple[Any, dict[Path, int]]:
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise SpecError(file, [Problem("(file)", 1, f"larger than {MAX_BYTES:,} bytes")])
     try:
+        depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, STARTS):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    line = token.start_mark.line + 1
+                    raise SpecError(file, [Problem("(file)", line, "nested too deeply")])
+            elif isinstance(token, ENDS):
+                depth -= 1
             if isinstance(token, yaml.AliasToken):
                 line = token.start_mark.line + 1
                 raise SpecError(file, [Problem("(file)", line, "YAML aliases are not allowed")])
@@ -31,8 +47,6 @@ def parse(text: str, file: str) -> tuple[Any, dict[Path, int]]:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         line = mark.line + 1 if mark else 1
         raise SpecError(file, [Problem("(file)", line, f"not YAML: {reason}")]) from error
-    except RecursionError as error:
-        raise SpecError(file, [Problem("(file)", 1, "nested too deeply")]) from error
     lines: dict[Path, int] = {(): 1}
     if root is None:
         return None, lines

@@ -20,6 +20,7 @@ from typing import ParamSpec, TypeVar
 CLONE_NEWNET = 0x40000000
 MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 1 << 20
 MNT_DETACH = 2
+SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h; the same on every architecture since Linux 5.6
 
 NETNS_DIR = Path("/run/netns")  # ip-netns(8): where named network namespaces live
 
@@ -58,6 +59,19 @@ def unmount(target: str, *, lazily: bool = False) -> None:
 def own_namespace() -> int:
     """A descriptor of the calling thread's network namespace."""
     return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)
+
+
+def duplicate(pid: int, descriptor: int) -> int:
+    """Our own copy of another process's file descriptor: pidfd_getfd(2)."""
+    handle = os.pidfd_open(pid)
+    try:
+        copy = int(_libc.syscall(SYS_PIDFD_GETFD, handle, descriptor, 0))
+    finally:
+        os.close(handle)
+    if copy < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return copy
 
 
 @contextmanager

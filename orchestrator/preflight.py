@@ -104,12 +104,22 @@ async def taken_ports(stack: Stack, lab: Lab) -> list[tuple[str, str]]:
         mend = f"stop that program, or publish another port for {published[port]}"
         found.append((f"port {port} of this host is taken by {owner}", mend))
     for rule in (await iptables.save()).rules:
-        match = re.search(r"--dport (\d+)\b.* -j (?:DNAT|REDIRECT)", rule.line)
-        ours = f'"{lab.mark} ' in rule.line
-        if match and int(match[1]) in published and not ours:
-            mend = f"remove that rule, or publish another port for {published[int(match[1])]}"
-            found.append((f"port {match[1]} is already redirected by: {rule.line}", mend))
+        if f'"{lab.mark} ' in rule.line:
+            continue
+        for port in published:
+            if redirects(rule.line, port):
+                mend = f"remove that rule, or publish another port for {published[port]}"
+                found.append((f"port {port} is already redirected by: {rule.line}", mend))
     return found
+
+
+def redirects(line: str, port: int) -> bool:
+    """Whether a rule, as iptables-save prints it, sends TCP for that port elsewhere."""
+    match = re.search(r"-p tcp .*--dports? (\S+) .*-j (?:DNAT|REDIRECT)", line)
+    if match is None:
+        return False
+    spans = [part.partition(":") for part in match[1].split(",")]
+    return any(int(low) <= port <= int(high or low) for low, _, high in spans)
 
 
 def listeners(ports: Iterable[int]) -> dict[int, str]:

@@ -194,6 +194,19 @@ class Readiness(Model):
     )
 
 
+class Listen(Model):
+    """A listening socket that is made before the program and handed to it.
+
+    It outlives the program: connections wait in it while the program is replaced.
+    """
+
+    port: Port
+    handover: Literal["systemd", "nginx"] = Field(
+        "systemd", description="systemd: LISTEN_FDS, sd_listen_fds(3); nginx: its NGINX variable."
+    )
+    backlog: int = Field(1024, ge=1, le=65_535)
+
+
 class ConfigFile(Model):
     """A file that is rendered for the service (jinja2) and mounted at its key."""
 
@@ -246,6 +259,7 @@ class Service(Process):
         (), description="Directories that are kept over restarts and `down`."
     )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(_publish)], ...] = ()
+    listen: Listen | None = None
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
     stop: Stop = Stop()  # type: ignore[call-arg]
 

@@ -30,11 +30,13 @@ from orchestrator.processes.check import CheckProbe, Milestone, Request
 from orchestrator.processes.files import Folder, Secrets
 from orchestrator.processes.gate import Probes, ServiceGate
 from orchestrator.processes.hostlink import HostLink
+from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import User
 from orchestrator.processes.service import Job, Program, Service
 from orchestrator.resource import Emit, Gate, Resource
 from orchestrator.spec import PORT_SIDE, Check, Condition, ConfigFile, Process, Stack
+from orchestrator.spec import Service as SpecService
 
 # Ids that systemd sets aside for users without an account (systemd.io/UIDS-GIDS, DynamicUser).
 FIRST_UID, LAST_UID = 61184, 65519
@@ -268,6 +270,7 @@ class Compiler:
             folder=Folder(self.lab.run_dir / "nodes" / name),
             log=self.lab.log(name),
             emit=self.emit,
+            listener=_listener(spec),
         )
 
     def _place_needs(self, service: str) -> dict[str, Stage]:
@@ -432,6 +435,11 @@ class Compiler:
         kind = resource.name.partition(":")[0]
         layer = layer or LAYERS_OF_KINDS[kind]
         return Node(resource, layer, needs, gate, retry, deadline_s)
+
+
+def _listener(spec: Process) -> Listener | None:
+    given = spec.listen if isinstance(spec, SpecService) else None
+    return None if given is None else Listener(given.port, given.handover, given.backlog)
 
 
 def check_probe(check: Check) -> CheckProbe:

@@ -27,6 +27,7 @@ PILL_LEFT, PILL_RIGHT, PILL_HEIGHT = 218.0, 442.0, 30.0
 CARD_LEFT, CARD_RIGHT = 548.0, WIDTH - MARGIN
 CARD_TOP, LINE, CARD_GAP = 26.0, 18.0, 12.0
 SMALL, INDENT = 10.5, 16.0
+BADGES_FROM = 200.0  # of a card's width, which its names keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +228,12 @@ def _pill(page: Page, port: Port, middle: float) -> None:
 def _draw(page: Page, card: Card, top: float) -> None:
     page.box(CARD_LEFT, top, CARD_RIGHT - CARD_LEFT, card.height, card.names, title=card.title)
     end = CARD_RIGHT - 12
-    for badge, names in card.badges:
+    for left, (badge, names) in zip(range(len(card.badges), 0, -1), card.badges, strict=True):
         width = text_width(badge, SMALL) + 16
+        if end - width < CARD_LEFT + BADGES_FROM:
+            page.text(end, top + 21, f"+{left}", "muted small end")
+            end -= text_width(f"+{left}", SMALL) + 6
+            break
         page.box(end - width, top + 8, width, 19, names, radius=9.5)
         page.text(end - width / 2, top + 21, badge, "ink small middle")
         end -= width + 6

@@ -262,7 +262,16 @@ class Nat:
             # Built-in chains come in the kernel's order, ours in the order we made them.
             diff = difflib.ndiff(sorted(wanted, key=_chain), sorted(found, key=_chain))
             wrong += [f"{table}: {line}" for line in diff if line[0] in "+-"]
+        if not wrong:
+            wrong += self._late_hooks(live)
         return wrong
+
+    def _late_hooks(self, live: Tables) -> list[str]:
+        """Our rule in FORWARD must be the first: one before it could drop what is ours."""
+        forward = [line for line in live.lines("filter") if _chain(line) == "FORWARD"]
+        if forward and not self.is_ours("filter", forward[0]):
+            return [f"filter: our rule in FORWARD comes after: {forward[0]}"]
+        return []
 
     async def observe(self) -> Observation:
         live = await iptables.save()

@@ -200,7 +200,8 @@ def set_default_route(index: int, gateway: IPv4Address) -> Request:
 class Netlink:
     """Batches and snapshots of one network namespace at a time.
 
-    Looking takes a millisecond and blocks; changing is done in threads. `namespace` None is the lab's host, where this process itself lives.
+    Looking takes a millisecond and blocks; changing is done in threads. `namespace` None
+    is the lab's host, where this process itself lives.
     """
 
     async def apply(

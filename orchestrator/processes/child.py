@@ -92,7 +92,7 @@ def _start(
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                pass_fds=[writer],
+                pass_fds=[writer, *([] if sandbox.listener is None else [sandbox.listener])],
             )
     except BaseException:
         os.close(reader)

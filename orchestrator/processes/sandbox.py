@@ -14,6 +14,7 @@ from pathlib import Path
 STACK_DIR = "/stack"
 SECRETS_DIR = "/run/secrets"  # as Docker Compose has it
 NOTIFY_SOCKET = "/run/notify"
+FIRST_PID = 2  # of the program in its process namespace; bubblewrap is 1
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: file-hierarchy(7)
 
 SYSTEM = ("/usr", "/etc", "/opt")  # the host's, read-only
@@ -55,6 +56,7 @@ class Sandbox:
     read_only: Mapping[str, Path] = field(default_factory=dict)  # path inside → path on the host
     writable: Mapping[str, Path] = field(default_factory=dict)
     own_network: bool = False  # an empty network namespace of its own: for offline jobs
+    listener: int | None = None  # an inherited descriptor that the program gets as number 3
 
     def words(self, *, info_fd: int) -> list[str]:
         """The whole command line. bwrap tells the pid of pid 1 on the descriptor."""
@@ -83,7 +85,13 @@ class Sandbox:
         words += ["--chdir", STACK_DIR, "--cap-drop", "ALL"]
         for capability in CAPABILITIES:
             words += ["--cap-add", capability]
-        return [*words, "--", *self._setpriv(), *self.command]
+        return [*words, "--", *self._setpriv(), *self._as_three(), *self.command]
+
+    def _as_three(self) -> list[str]:
+        """A shell that gives the listener the number that sd_listen_fds(3) begins with."""
+        if self.listener is None:
+            return []
+        return ["bash", "-c", f'exec "$@" 3<&{self.listener} {self.listener}<&-', "bash"]
 
     def _parents(self) -> list[str]:
         """Directories above what is mounted: bwrap would make them for root alone (0700)."""

@@ -16,6 +16,7 @@ from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
 from orchestrator.processes import child, procfs
 from orchestrator.processes.files import Folder, ensure_data_directory
+from orchestrator.processes.listener import Listener, close, program_of
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import NOTIFY_SOCKET, SECRETS_DIR, STACK_DIR, Sandbox, User
 from orchestrator.resource import Emit, Observation, State
@@ -54,6 +55,7 @@ class Program:
     folder: Folder
     log: Path
     emit: Emit
+    listener: Listener | None = None
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -70,6 +72,7 @@ class Program:
             self._texts,
             {inside: str(path) for inside, path in self.data.items()},
             str(self.stack_dir),
+            self.listener and [self.listener.port, self.listener.handover],
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -83,8 +86,8 @@ class Program:
     def running(self) -> list[procfs.Sandbox]:
         return procfs.sandboxes(self.mark)
 
-    async def start(self, *, notify: Path | None) -> child.Child:
-        """Starts it. Raises ProcessError, OSError."""
+    async def start(self, *, notify: Path | None, socket: int | None = None) -> child.Child:
+        """Starts it, with `socket` as its listening one. Raises ProcessError, OSError."""
         for directory in self.data.values():
             ensure_data_directory(directory, uid=self.user.uid, gid=self.user.gid)
         environment = {**self.environment, procfs.MARK: self.mark, procfs.DIGEST: self.digest}
@@ -92,6 +95,8 @@ class Program:
         if notify is not None:
             writable[NOTIFY_SOCKET] = notify
             environment["NOTIFY_SOCKET"] = NOTIFY_SOCKET
+        if self.listener is not None and socket is not None:
+            environment |= self.listener.environment()
         sandbox = Sandbox(
             self.command,
             self.user,
@@ -99,6 +104,7 @@ class Program:
             read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place()},
             writable=writable,
             own_network=self.namespace is None,
+            listener=socket,
         )
         started = await child.start(
             self.node, sandbox, namespace=self.namespace, environment=environment, log=self.log
@@ -152,12 +158,35 @@ class Service:
     async def ensure(self) -> Outcome:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
-        await self._stop()
-        if self.notifications is not None:
-            self.notifications.open()
-        path = self.notifications.path if self.notifications else None
-        self.current[self.name] = await self.program.start(notify=path)
+        await self.restart()
         return Outcome.CHANGED
+
+    async def restart(self) -> None:
+        """Stops what runs and starts anew. A listening socket passes from the old process
+        to the new one: connections wait in it, nobody is refused."""
+        socket = self._take_socket()
+        try:
+            await self._stop()
+            if self.notifications is not None:
+                self.notifications.open()
+            path = self.notifications.path if self.notifications else None
+            self.current[self.name] = await self.program.start(notify=path, socket=socket)
+        finally:
+            close(socket)
+
+    def _take_socket(self) -> int | None:
+        listener = self.program.listener
+        if listener is None:
+            return None
+        running = program_of(self._at_home())
+        taken = listener.take_over(running) if running is not None else None
+        return taken if taken is not None else listener.open(self.program.namespace)
+
+    def _at_home(self) -> list[procfs.Sandbox]:
+        """Its processes that live in the namespace that has the name now."""
+        namespace = self.program.namespace
+        inode = namespace.stat().st_ino if namespace is not None and namespace.exists() else 0
+        return [each for each in self.program.running() if each.netns == inode]
 
     async def remove(self) -> Outcome:
         found = self.program.running()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -275,6 +277,14 @@ def make_app() -> web.Application:
     return app
 
 
+def site(runner: web.AppRunner) -> web.BaseSite:
+    """The socket that was handed to us (sd_listen_fds(3)), or one of our own."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        return web.SockSite(runner, socket.socket(fileno=3), backlog=1024)
+    port = int(setting("PORT", "3000"))
+    return web.TCPSite(runner, setting("HOST", "0.0.0.0"), port, backlog=1024)
+
+
 async def serve() -> None:
     """Runs until SIGTERM or SIGINT; requests under way are finished."""
     stop = asyncio.Event()
@@ -283,8 +293,7 @@ async def serve() -> None:
         loop.add_signal_handler(number, stop.set)
     runner = web.AppRunner(make_app(), access_log=None, shutdown_timeout=5)
     await runner.setup()
-    port = int(setting("PORT", "3000"))
-    await web.TCPSite(runner, setting("HOST", "0.0.0.0"), port, backlog=1024).start()
+    await site(runner).start()
     notify("READY=1")
     await stop.wait()
     await runner.cleanup()
