@@ -5,7 +5,8 @@ RUN := $(SUDO) .venv/bin/orchestrator
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up down status verify test unit lint fix bench docs bootstrap bootstrap-dev
+LAYER ?=
+.PHONY: help up down replay status verify test unit lint fix bench docs bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -15,6 +16,9 @@ up: bootstrap ## install what is missing, bring the platform up, prove that it s
 
 down: bootstrap ## take everything away; the host is as it was (ARGS=--volumes: data too)
 	$(RUN) down $(ARGS)
+
+replay: bootstrap ## rebuild one layer: make replay LAYER=gateway
+	$(RUN) replay $(LAYER) $(ARGS)
 
 status: bootstrap ## what runs now
 	$(RUN) status $(ARGS)

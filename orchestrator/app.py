@@ -10,7 +10,7 @@ import secrets as random
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,17 +27,30 @@ from orchestrator.events import (
     RunFinished,
     RunStarted,
 )
+from orchestrator.identity import identities, inner_connections, reachable_from
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import lock
 from orchestrator.preflight import check_host
 from orchestrator.processes import procfs
+from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
-from orchestrator.resource import Observation
+from orchestrator.processes.gate import ServiceGate
+from orchestrator.replay import Proof, Radius, missing_needs, prove, radius, subgraph, targets
+from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.spec import Stack
 from orchestrator.stack import Compiler
 from orchestrator.stackfile import parse_stack
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay would touch, and the connections that would break by it."""
+
+    radius: Radius
+    broken: set[Connection]
+
 
 HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host across labs
 
@@ -121,6 +134,56 @@ class App:
             for name, node in gone.items()
         }
 
+    async def blast_radius(self, word: str, *, cascade: bool, with_deps: bool) -> Replay:
+        """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
+        require_root()
+        nodes = self.nodes
+        seen = await self.observe()
+        whole = {name for name, each in seen.items() if each.state is State.PRESENT}
+        if word:
+            wanted = targets(nodes, word, whole)
+        else:
+            wanted = frozenset(nodes) - whole | await self._hung(whole)
+            wanted = frozenset(name for name in wanted if name.partition(":")[0] != "link")
+        found = radius(nodes, wanted, cascade=cascade)
+        if not with_deps:
+            found = replace(found, felt=frozenset())
+        if missing := missing_needs(nodes, found.touched, whole):
+            raise UsageError(
+                f"cannot replay {word}: it needs {', '.join(missing)}, which is not there\n"
+                "  mend: `orchestrator replay` without a name mends everything that is broken"
+            )
+        connections = await inner_connections(nodes)
+        broken, _ = reachable_from(connections, nodes, found.touched)
+        return Replay(found, broken)
+
+    async def _hung(self, whole: Collection[str]) -> frozenset[str]:
+        """Services that run but do not answer their probes."""
+        found = set()
+        for name in whole:
+            gate = self.nodes[name].gate
+            if isinstance(gate, ServiceGate) and not await gate.answers():
+                found.add(name)
+        return frozenset(found)
+
+    async def replay(
+        self, plan: Replay, sights: list[Sight], *, complain: Callable[[str], None]
+    ) -> tuple[Result, Proof]:
+        """Rebuilds what the plan says, and proves that nothing else was disturbed."""
+        nodes, touched = self.nodes, plan.radius.touched
+        with lock(self.lab, "replay"):
+            before = identities(nodes, self.compiler.netlink)
+            connections = await inner_connections(nodes)
+            _, kept = reachable_from(connections, nodes, touched)
+            acted = subgraph(nodes, touched | plan.radius.felt)
+            result = await self._run(
+                "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
+            )
+            after = identities(nodes, self.compiler.netlink)
+            now = await inner_connections(nodes)
+        outside = frozenset(nodes) - touched
+        return result, prove(before, after, kept, now, outside)
+
     async def down(
         self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]
     ) -> Result:
@@ -162,6 +225,7 @@ class App:
         action: Action,
         sights: list[Sight],
         complain: Callable[[str], None],
+        rebuild: Collection[str] = (),
     ) -> Result:
         history = journal.read(self.lab.journal)
         run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + random.token_hex(2)
@@ -176,7 +240,7 @@ class App:
         bus.emit(RunStarted(command, digest, tuple(nodes), procfs.boot_id()))
         try:
             async with _stoppable(bus.emit):
-                result = await executor.run(action)
+                result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:
             bus.emit(RunFinished(Outcome.CANCELLED, (), ()))

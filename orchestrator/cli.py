@@ -19,6 +19,7 @@ COMPLETE_VARIABLE = "_ORCHESTRATOR_COMPLETE"  # by which the shell's script asks
 COMMANDS = {
     "up": ("run", "Bring up everything that is missing."),
     "down": ("run", "Take everything away and leave the host as it was."),
+    "replay": ("replay", "Rebuild one layer or node, and prove that nothing else was touched."),
     "status": ("look", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
     "events": ("look", "The journal: what happened, or what happens."),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from orchestrator.events import Event, Outcome
 
@@ -47,6 +47,22 @@ class Resource(Protocol):
     async def ensure(self) -> Outcome: ...
 
     async def remove(self) -> Outcome: ...
+
+
+@runtime_checkable
+class Rebuildable(Protocol):
+    """A resource that can be made anew while something of it lives on, e.g. its socket."""
+
+    async def rebuild(self) -> Outcome: ...
+
+
+async def rebuild(resource: Resource) -> Outcome:
+    """Takes the resource away and brings it about again."""
+    if isinstance(resource, Rebuildable):
+        return await resource.rebuild()
+    await resource.remove()
+    await resource.ensure()
+    return Outcome.CHANGED
 
 
 class Gate(Protocol):

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Coroutine, Iterator
+from typing import TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED
 from orchestrator.events import Outcome, Record, StepFinished
 from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
+
+T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Events as lines of JSON.")
 
@@ -33,12 +36,16 @@ class Finished:
 
 
 @contextlib.contextmanager
-def watching(app: App, *, as_json: bool) -> Iterator[list[Sight]]:
-    """The sights for one run: what the person at the terminal sees."""
+def watching(
+    app: App, *, as_json: bool, nodes: Collection[str] | None = None
+) -> Iterator[list[Sight]]:
+    """The sights for one run over those nodes: what the person at the terminal sees."""
     if as_json:
         yield [JsonLines()]
     elif is_terminal():
-        with LiveTable({name: node.layer for name, node in app.nodes.items()}) as table:
+        shown = app.nodes if nodes is None else nodes
+        layers = {name: node.layer for name, node in app.nodes.items() if name in shown}
+        with LiveTable(layers) as table:
             yield [table]
     else:
         yield [PlainLines()]
@@ -71,7 +78,7 @@ def up(target: Target, max_workers: int, as_json: bool) -> None:
             await target.leave(app)
 
     with watching(app, as_json=as_json) as sights:
-        result = _run(work())
+        result = run_to_end(work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
@@ -111,7 +118,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         return result
 
     with watching(app, as_json=as_json) as sights:
-        result = _run(work())
+        result = run_to_end(work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         sys.exit(1)
@@ -121,9 +128,10 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
 
 
-def _run(work: object) -> Result:
+def run_to_end(work: Coroutine[None, None, T]) -> T:
+    """The work's result; an interrupted run ends the process with 130."""
     try:
-        return asyncio.run(work)  # type: ignore[arg-type]
+        return asyncio.run(work)
     except asyncio.CancelledError:
         click.echo("interrupted: what worked stays up", err=True)
         sys.exit(INTERRUPTED)

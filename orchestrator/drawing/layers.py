@@ -150,8 +150,19 @@ def _centres(
                 wanted.append(centres[cell] if mean is None else mean)
                 weights.append(total or 0.1)
             centres |= zip(cells, spread(wanted, weights, apart[column]), strict=True)
-    top = min((centres[c] - _height(c, node_height) / 2 for c in centres), default=0.0)
-    return {cell: centre - top for cell, centre in centres.items()}
+    return _compact(centres, node_height)
+
+
+def _compact(centres: Mapping[Cell, float], node_height: float) -> dict[Cell, float]:
+    """From the top on, without bands that are empty in every column."""
+    tops = {cell: centre - _height(cell, node_height) / 2 for cell, centre in centres.items()}
+    found: dict[Cell, float] = {}
+    spare = bottom = min(tops.values(), default=0.0)
+    for cell in sorted(tops, key=tops.__getitem__):
+        spare += max(0.0, tops[cell] - bottom - GAP)
+        bottom = max(bottom, tops[cell] + _height(cell, node_height))
+        found[cell] = centres[cell] - spare
+    return found
 
 
 def _distances(cells: Sequence[Cell], node_height: float) -> list[float]:

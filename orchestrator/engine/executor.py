@@ -9,7 +9,7 @@ a node that waits for its readiness must not keep the node it waits for from sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs, weights
@@ -25,7 +25,7 @@ from orchestrator.events import (
     StepRetried,
     StepStarted,
 )
-from orchestrator.resource import Emit, State
+from orchestrator.resource import Emit, State, rebuild
 
 UNDO_DEADLINE_S = 30.0
 
@@ -68,8 +68,10 @@ class Executor:
         self._max_workers = max_workers
         self._sleep = sleep
 
-    async def run(self, action: Action) -> Result:
+    async def run(self, action: Action, *, rebuild: Collection[str] = ()) -> Result:
         """Acts on every node. Failures are data in the result, not exceptions.
+
+        Nodes of `rebuild` are made anew even if they are as wanted.
 
         When cancelled, steps under way undo what they left half-built, and the result of
         what was reached is emitted; then CancelledError goes on to the caller.
@@ -77,7 +79,8 @@ class Executor:
         needs = {name: dict(node.needs) for name, node in self._nodes.items()}
         if action is Action.REMOVE:
             needs = reversed_needs(needs)
-        run = _Run(self._nodes, needs, action, self._emit, Slots(self._max_workers), self._sleep)
+        slots = Slots(self._max_workers)
+        run = _Run(self._nodes, needs, action, rebuild, self._emit, slots, self._sleep)
         return await run.to_end()
 
 
@@ -87,12 +90,13 @@ class _Run:
         nodes: Mapping[str, Node],
         needs: Mapping[str, Mapping[str, Stage]],
         action: Action,
+        rebuild: Collection[str],
         emit: Emit,
         slots: Slots,
         sleep: Sleep,
     ) -> None:
         self._nodes, self._action, self._emit = nodes, action, emit
-        self._slots, self._sleep = slots, sleep
+        self._rebuild, self._slots, self._sleep = rebuild, slots, sleep
         self._plan = Plan(needs)
         self._weights = weights(needs)
         self._reached: asyncio.Queue[tuple[str, Stage | None]] = asyncio.Queue()
@@ -123,7 +127,8 @@ class _Run:
 
     async def _step(self, name: str, released_by: str) -> None:
         """One node to its end. Catches what may go wrong with the world; a bug goes through."""
-        step = _Step(self._nodes[name], self._action, self._emit, self._reached)
+        anew = name in self._rebuild
+        step = _Step(self._nodes[name], self._action, anew, self._emit, self._reached)
         weight = self._weights[name]
         reason, log = "", tuple[str, ...]()
         queued_by = released_by
@@ -165,10 +170,12 @@ class _Step:
         self,
         node: Node,
         action: Action,
+        anew: bool,
         emit: Emit,
         reached: asyncio.Queue[tuple[str, Stage | None]],
     ) -> None:
-        self._node, self._action, self._emit, self._reached = node, action, emit, reached
+        self._node, self._action, self._anew = node, action, anew
+        self._emit, self._reached = emit, reached
         self._touched = False  # set before the verb is called: it may fail half-way
         self.attempt = 0
         self.outcome = Outcome.UNCHANGED
@@ -195,20 +202,28 @@ class _Step:
             if self._touched:
                 await node.resource.remove()  # what the failed attempt left half-built
             wanted = State.PRESENT if self._action is Action.ENSURE else State.ABSENT
-            if not self._touched and (await node.resource.observe()).state is wanted:
+            if not (self._touched or self._anew) and await self._is(wanted):
                 self.outcome = Outcome.UNCHANGED
             else:
                 self._emit(StepStarted(node.name, self._action, self.attempt))
                 self._touched = True
-                ensuring = self._action is Action.ENSURE
-                verb = node.resource.ensure if ensuring else node.resource.remove
-                self.outcome = await verb()
+                self.outcome = await self._act()
         if self._action is Action.REMOVE:
             return
         self._emit(StepProvisioned(node.name, self.attempt))
         await self._reached.put((node.name, Stage.STARTED))
         if node.gate is not None:
             await node.gate.wait_for()
+
+    async def _is(self, wanted: State) -> bool:
+        return (await self._node.resource.observe()).state is wanted
+
+    async def _act(self) -> Outcome:
+        if self._action is Action.REMOVE:
+            return await self._node.resource.remove()
+        if self._anew:
+            return await rebuild(self._node.resource)
+        return await self._node.resource.ensure()
 
     async def undo(self) -> None:
         """Takes away what this run left half-built; what stood before is not touched."""

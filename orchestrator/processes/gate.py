@@ -91,6 +91,11 @@ class ServiceGate:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
+    async def answers(self) -> bool:
+        """Whether every probe passes now; a running program may hang."""
+        answers = [await ask(probe) for probe in self.probes.probes]
+        return all(answer.passed for answer in answers)
+
     async def _proof(self) -> None:
         notifications = self.service.notifications
         if notifications is not None and notifications.is_open:

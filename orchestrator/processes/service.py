@@ -158,10 +158,9 @@ class Service:
     async def ensure(self) -> Outcome:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
-        await self.restart()
-        return Outcome.CHANGED
+        return await self.rebuild()
 
-    async def restart(self) -> None:
+    async def rebuild(self) -> Outcome:
         """Stops what runs and starts anew. A listening socket passes from the old process
         to the new one: connections wait in it, nobody is refused."""
         socket = self._take_socket()
@@ -173,6 +172,7 @@ class Service:
             self.current[self.name] = await self.program.start(notify=path, socket=socket)
         finally:
             close(socket)
+        return Outcome.CHANGED
 
     def _take_socket(self) -> int | None:
         listener = self.program.listener

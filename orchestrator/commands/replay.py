@@ -1,0 +1,96 @@
+"""`replay`: rebuild one layer or node, with its blast radius before and the proof after."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+
+import click
+
+from orchestrator.app import App, Replay
+from orchestrator.commands.run import Finished, complain, json_option, run_to_end, watching
+from orchestrator.commands.target import Target, target_options
+from orchestrator.engine.executor import Result
+from orchestrator.events import Outcome
+from orchestrator.replay import Proof
+from orchestrator.sights.console import failure_report
+
+
+@click.command()
+@click.argument("what", default="", metavar="[LAYER|NODE]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be touched.")
+@click.option("--no-deps", is_flag=True, help="Do not ask the gates of what stands on it.")
+@click.option("--cascade", is_flag=True, help="Rebuild everything that stands on it too.")
+@json_option
+@target_options
+def replay(
+    target: Target, what: str, dry_run: bool, no_deps: bool, cascade: bool, as_json: bool
+) -> None:
+    """Rebuild LAYER (bridge, veths, nat, data, services, gateway, edge, …) or NODE.
+
+    Without a name: whatever is broken now. Prints the blast radius first, and the proof
+    that everything outside of it is the same afterwards.
+    """
+    app = target.enter()
+    found = asyncio.run(app.blast_radius(what, cascade=cascade, with_deps=not no_deps))
+    _announce(app, what, found, as_json=as_json)
+    if dry_run:
+        return
+    if not found.radius.touched:
+        if not as_json:
+            click.echo("nothing is broken, nothing was touched")
+        return
+    begun = time.monotonic()
+    finished = Finished()
+
+    async def work() -> tuple[Result, Proof]:
+        return await app.replay(found, [*sights, finished], complain=complain)
+
+    with watching(app, as_json=as_json, nodes=found.radius.touched | found.radius.felt) as sights:
+        result, proof = run_to_end(work())
+    if result.outcome is Outcome.FAILED:
+        click.echo(failure_report(finished.steps), err=True)
+    if as_json:
+        document = {
+            "outcome": result.outcome,
+            "seconds": round(time.monotonic() - begun, 3),
+            "nodes_outside": proof.nodes,
+            "connections_alive": proof.connections,
+            "disturbed": proof.disturbed,
+        }
+        click.echo(json.dumps(document))
+    else:
+        click.echo(
+            f"replayed {len(found.radius.touched)} nodes in {time.monotonic() - begun:.2f} s"
+        )
+        click.echo(proof.text())
+    if proof.disturbed or result.outcome is Outcome.FAILED:
+        sys.exit(1)
+
+
+def _announce(app: App, what: str, found: Replay, *, as_json: bool) -> None:
+    """The blast radius, in the order of the stack."""
+    near = found.radius
+    groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
+    ordered = {key: [n for n in app.nodes if n in names] for key, names in groups.items()}
+    pairs = Counter(each.namespace.partition(":")[2] for each in found.broken)
+    if as_json:
+        document = {"replay": what, **ordered, "connections_that_break": dict(pairs)}
+        click.echo(json.dumps(document))
+        return
+    words = {
+        "rebuilt": "rebuilt",
+        "mended": "mended, as far as it needs it",
+        "felt": "left alone, asked again whether it is well",
+    }
+    for key, names in ordered.items():
+        if names:
+            click.echo(f"{words[key]}: {', '.join(names)}")
+    if pairs:
+        text = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
+        click.echo(f"connections that break: {text}")
+    elif near.touched:
+        click.echo("connections that break: none")

@@ -1,0 +1,157 @@
+"""Replay: which nodes a rebuild touches, who feels it, and the proof that nobody else did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.engine.plan import Node
+from orchestrator.errors import UsageError
+from orchestrator.processes.connections import Connection
+
+# What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.
+REBUILT_WITH = {("netns", "veth"), ("netns", "service"), ("mount", "netns")}
+MENDED_WITH = {("bridge", "veth")}
+
+# Foundations stay when their layer is replayed and they are whole: taking a namespace away
+# would end everything that lives in it. Named by themselves they are rebuilt all the same.
+KEPT_IN_LAYER = frozenset({"netns", "mount"})
+
+
+@dataclass(frozen=True, slots=True)
+class Radius:
+    """What a replay may touch. Everything else must be the same afterwards."""
+
+    rebuilt: frozenset[str]  # taken away and made anew
+    mended: frozenset[str]  # brought back to what is wanted, e.g. attached again
+    felt: frozenset[str]  # left alone; their gates are asked again
+
+    @property
+    def touched(self) -> frozenset[str]:
+        return self.rebuilt | self.mended
+
+
+def kind_of(name: str) -> str:
+    return name.partition(":")[0]
+
+
+def targets(nodes: Mapping[str, Node], word: str, whole: Collection[str]) -> frozenset[str]:
+    """The nodes that a word means: a layer, a node, or a service or job by its short name.
+
+    `whole` are the nodes that are as wanted. Raises UsageError.
+    """
+    in_layer = [name for name, node in nodes.items() if node.layer == word]
+    if in_layer:
+        return frozenset(
+            name
+            for name in in_layer
+            if kind_of(name) not in (*KEPT_IN_LAYER, "check", "link")
+            or (kind_of(name) in KEPT_IN_LAYER and name not in whole)
+        )
+    for name in (word, f"service:{word}", f"job:{word}", f"bridge:{word}"):
+        if name in nodes:
+            return frozenset({name})
+    layers = ", ".join(dict.fromkeys(node.layer for node in nodes.values()))
+    raise UsageError(f"there is no layer or node {word}; layers: {layers}")
+
+
+def radius(nodes: Mapping[str, Node], wanted: Collection[str], *, cascade: bool) -> Radius:
+    """From the targets along the needs to everything that stands on them."""
+    rebuilt, mended, felt = set(wanted), set[str](), set[str]()
+    dependents: dict[str, list[str]] = {name: [] for name in nodes}
+    for name, node in nodes.items():
+        for need in node.needs:
+            dependents[need].append(name)
+    frontier = list(wanted)
+    seen = set(wanted)
+    while frontier:
+        name = frontier.pop()
+        for dependent in dependents[name]:
+            pair = (kind_of(name), kind_of(dependent))
+            is_check = kind_of(dependent) == "check"
+            if name in rebuilt and (pair in REBUILT_WITH or (cascade and not is_check)):
+                changed = dependent not in rebuilt
+                rebuilt.add(dependent)
+            elif name in rebuilt and pair in MENDED_WITH:
+                changed = dependent not in mended
+                mended.add(dependent)
+            else:
+                changed = dependent not in felt
+                felt.add(dependent)
+            if changed or dependent not in seen:
+                seen.add(dependent)
+                frontier.append(dependent)
+    return Radius(
+        frozenset(rebuilt), frozenset(mended - rebuilt), frozenset(felt - rebuilt - mended)
+    )
+
+
+def subgraph(nodes: Mapping[str, Node], names: Collection[str]) -> dict[str, Node]:
+    """The nodes of those names, with the needs among them."""
+    return {
+        name: replace(node, needs={n: s for n, s in node.needs.items() if n in names})
+        for name, node in nodes.items()
+        if name in names
+    }
+
+
+def missing_needs(
+    nodes: Mapping[str, Node], names: Collection[str], whole: Collection[str]
+) -> list[str]:
+    """Needs outside of the radius that are not there: a replay could only fail on them."""
+    return sorted(
+        {
+            need
+            for name in names
+            for need in nodes[name].needs
+            if need not in names and need not in whole
+        }
+    )
+
+
+Identity = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is the same after a replay as before, outside of its radius."""
+
+    nodes: int
+    connections: int
+    disturbed: tuple[str, ...]
+
+    def text(self) -> str:
+        same = (
+            f"{self.nodes} nodes outside have the same namespace, index, pid and start time; "
+            f"{self.connections} connections between them are alive"
+        )
+        if not self.disturbed:
+            return f"0 disturbed: {same}"
+        return f"{len(self.disturbed)} disturbed: " + "; ".join(self.disturbed)
+
+
+def prove(
+    before: Mapping[str, Identity],
+    after: Mapping[str, Identity],
+    connections_before: Iterable[Connection],
+    connections_after: Collection[Connection],
+    outside: Collection[str],
+) -> Proof:
+    """Compares identities of nodes, and connections between services that are outside.
+
+    `outside` names nodes and namespaces. A connection counts if both of its ends do.
+    """
+    disturbed = [
+        f"{name} was {before[name]}, is {after.get(name)}"
+        for name in sorted(before)
+        if name in outside and before[name] != after.get(name)
+    ]
+    counted = [each for each in connections_before if each.namespace in outside]
+    lost = [each for each in counted if each not in connections_after]
+    disturbed += [
+        f"connection {each.namespace} {each.local}:{each.local_port} → "
+        f"{each.remote}:{each.remote_port} is gone"
+        for each in sorted(lost)
+    ]
+    nodes = sum(name in outside for name in before)
+    return Proof(nodes, len(counted) - len(lost), tuple(disturbed))
