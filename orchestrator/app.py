@@ -36,7 +36,16 @@ from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
-from orchestrator.replay import Proof, Radius, missing_needs, prove, radius, subgraph, targets
+from orchestrator.replay import (
+    Proof,
+    Radius,
+    culprits,
+    missing_needs,
+    prove,
+    radius,
+    subgraph,
+    targets,
+)
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.spec import Stack
@@ -158,13 +167,14 @@ class App:
         return Replay(found, broken)
 
     async def _hung(self, whole: Collection[str]) -> frozenset[str]:
-        """Services that run but do not answer their probes."""
-        found = set()
-        for name in whole:
-            gate = self.nodes[name].gate
-            if isinstance(gate, ServiceGate) and not await gate.answers():
-                found.add(name)
-        return frozenset(found)
+        """Services that run but do not answer, for no reason that lies in their needs."""
+        names = [name for name in whole if isinstance(self.nodes[name].gate, ServiceGate)]
+        gates = [self.nodes[name].gate for name in names]
+        answers = await asyncio.gather(
+            *(gate.answers() for gate in gates if isinstance(gate, ServiceGate))
+        )
+        silent = {name for name, answered in zip(names, answers, strict=True) if not answered}
+        return culprits(self.nodes, silent, whole)
 
     async def replay(
         self, plan: Replay, sights: list[Sight], *, complain: Callable[[str], None]

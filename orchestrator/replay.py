@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.engine.plan import Node
+from orchestrator.engine.plan import Node, topological
 from orchestrator.errors import UsageError
 from orchestrator.processes.connections import Connection
 
@@ -84,6 +84,22 @@ def radius(nodes: Mapping[str, Node], wanted: Collection[str], *, cascade: bool)
     return Radius(
         frozenset(rebuilt), frozenset(mended - rebuilt), frozenset(felt - rebuilt - mended)
     )
+
+
+def culprits(
+    nodes: Mapping[str, Node], silent: Collection[str], whole: Collection[str]
+) -> frozenset[str]:
+    """Of the silent nodes those whose needs, all the way down, are whole and not silent."""
+    sick: set[str] = set()
+    found = []
+    for name in topological({name: dict(node.needs) for name, node in nodes.items()}):
+        if any(need in sick for need in nodes[name].needs):
+            sick.add(name)
+        elif name in silent or name not in whole:
+            sick.add(name)
+            if name in silent:
+                found.append(name)
+    return frozenset(found)
 
 
 def subgraph(nodes: Mapping[str, Node], names: Collection[str]) -> dict[str, Node]:

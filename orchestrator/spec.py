@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Annotated, Any, Literal, Self
@@ -329,13 +330,18 @@ class Stack(Model):
     def namespace_of(self, service: str) -> str:
         return self.services[service].namespace or service
 
+    @cached_property
+    def _homes(self) -> dict[str, str]:
+        """Namespace → the service that declares its networks."""
+        homes: dict[str, str] = {}
+        for name, service in self.services.items():
+            if service.networks:
+                homes.setdefault(self.namespace_of(name), name)
+        return homes
+
     def home_of(self, service: str) -> str:
         """The service that declares the networks of this service's namespace."""
-        namespace = self.namespace_of(service)
-        for name, other in self.services.items():
-            if other.networks and self.namespace_of(name) == namespace:
-                return name
-        return service
+        return self._homes.get(self.namespace_of(service), service)
 
     def address_of(self, service: str) -> IPv4Address | None:
         """The service's first address."""

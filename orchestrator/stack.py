@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Interface
@@ -70,6 +70,7 @@ class Compiler:
     emit: Emit
     netlink: Netlink
     secrets: Secrets
+    _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
 
     @property
     def host_memory(self) -> Path:
@@ -116,7 +117,7 @@ class Compiler:
             self.lab.namespace(name),
             self.lab.mark,
             self.lab.group,
-            {"hosts": self.hosts(name), **_resolver()},
+            {"hosts": self.hosts(service), **_resolver()},
             self.netlink,
         )
 
@@ -145,17 +146,15 @@ class Compiler:
             netlink=self.netlink,
         )
 
-    def hosts(self, namespace: str) -> str:
+    def hosts(self, service: str) -> str:
         """/etc/hosts: every service's name, on a network that both share where there is one."""
+        own = frozenset(self.stack.services[self.stack.home_of(service)].networks)
+        if own not in self._hosts:
+            self._hosts[own] = self._hosts_for(own)
+        return self._hosts[own]
+
+    def _hosts_for(self, own: frozenset[str]) -> str:
         lines = ["127.0.0.1\tlocalhost"]
-        own = next(
-            (
-                set(service.networks)
-                for name, service in self.stack.services.items()
-                if service.networks and self.stack.namespace_of(name) == namespace
-            ),
-            set(),
-        )
         for name in self.stack.services:
             networks = self.stack.services[self.stack.home_of(name)].networks
             shared = [network for network in networks if network in own] or list(networks)
@@ -266,7 +265,7 @@ class Compiler:
             stack_dir=self.directory,
             namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,
             hostname=of,
-            hosts=self.hosts(namespace),
+            hosts=self.hosts(of),
             folder=Folder(self.lab.run_dir / "nodes" / name),
             log=self.lab.log(name),
             emit=self.emit,

@@ -93,6 +93,8 @@ def rules(
             "cut our networks off.",
         ),
     ]
+    # Answers come before everything that could drop them.
+    found += [answer for net in nets for answer in _answers(rule, forward, net)]
     for each in publications:
         found += _published(rule, pre, post, forward, each, nets)
     for net in nets:
@@ -176,18 +178,22 @@ def _published(
             )
 
 
+def _answers(rule: Callable[..., Rule], forward: str, net: Net) -> Iterator[Rule]:
+    for direction, what in (("-o", "to"), ("-i", "from")):
+        yield rule(
+            "filter",
+            forward,
+            f"{direction} {net.bridge}",
+            "ACCEPT",
+            f"answers-{what}",
+            f"Packets {what} the network that belong to connections which were let through.",
+            "-m conntrack --ctstate RELATED,ESTABLISHED",
+        )
+
+
 def _forwarded(
     rule: Callable[..., Rule], forward: str, net: Net, nets: Iterable[Net]
 ) -> Iterator[Rule]:
-    yield rule(
-        "filter",
-        forward,
-        f"-o {net.bridge}",
-        "ACCEPT",
-        "answers",
-        "Answers to connections that were let through.",
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
-    )
     yield rule(
         "filter",
         forward,
@@ -293,6 +299,15 @@ class Nat:
         live = await iptables.save()
         if not self.differences(live):
             return Outcome.UNCHANGED
+        await self._replace(live)
+        return Outcome.CHANGED
+
+    async def rebuild(self) -> Outcome:
+        """All rules anew in one step: at no instant is a published port without an answer."""
+        await self._replace(await iptables.save())
+        return Outcome.CHANGED
+
+    async def _replace(self, live: Tables) -> None:
         if not self.memory.exists():
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             missing = [table for table in self._tables if table not in live.chains]
@@ -309,7 +324,6 @@ class Nat:
             text += [r.line() for r in self.wanted if r.table == table and r.chain in chains]
             text.append("COMMIT")
         await iptables.restore("\n".join(text) + "\n")
-        return Outcome.CHANGED
 
     def _live_hooks(self, table: str, live: Tables) -> list[str]:
         """Rules outside of our chains that lead into them."""

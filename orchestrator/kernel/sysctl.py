@@ -89,6 +89,12 @@ class Sysctl:
             write(self.key, self.value)
         return Outcome.CHANGED
 
+    async def rebuild(self) -> Outcome:
+        """Sets it again; there is no need to be without it meanwhile."""
+        await self.ensure()
+        write(self.key, self.value)
+        return Outcome.CHANGED
+
     async def remove(self) -> Outcome:
         if not self._holder.exists():
             return Outcome.UNCHANGED

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-PROBE_TIMEOUT_S = 5.0
+PROBE_TIMEOUT_S = 2.0
 BODY_LIMIT_BYTES = 1_000_000
 
 
