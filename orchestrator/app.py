@@ -10,7 +10,7 @@ import secrets as random
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,11 @@ from pathlib import Path
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result
 from orchestrator.engine.plan import Node
-from orchestrator.errors import HostError, SpecError, UsageError
+from orchestrator.errors import BusyError, HostError, SpecError, UsageError
 from orchestrator.events import (
     Action,
     CancelRequested,
+    DriftFound,
     Event,
     Outcome,
     RunFinished,
@@ -61,6 +62,9 @@ class Replay:
     broken: set[Connection]
 
 
+# A check owns nothing; a link on the host is a convenience that its owner may remove.
+NEVER_BROKEN = frozenset({"check", "link"})
+
 HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host across labs
 
 
@@ -90,6 +94,11 @@ class App:
     def nodes(self) -> dict[str, Node]:
         """Every node of the stack. Raises SpecError."""
         return self.compiler.nodes()
+
+    @property
+    def digest(self) -> str:
+        """Of the stack file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
     @cached_property
     def _current(self) -> dict[str, Bus]:
@@ -147,13 +156,9 @@ class App:
         """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
         require_root()
         nodes = self.nodes
-        seen = await self.observe()
-        whole = {name for name, each in seen.items() if each.state is State.PRESENT}
-        if word:
-            wanted = targets(nodes, word, whole)
-        else:
-            wanted = frozenset(nodes) - whole | await self._hung(whole)
-            wanted = frozenset(name for name in wanted if name.partition(":")[0] != "link")
+        broken = frozenset(await self.broken(nodes))
+        whole = frozenset(nodes) - broken
+        wanted = targets(nodes, word, whole) if word else broken | await self.hung()
         found = radius(nodes, wanted, cascade=cascade)
         if not with_deps:
             found = replace(found, felt=frozenset())
@@ -163,18 +168,61 @@ class App:
                 "  mend: `orchestrator replay` without a name mends everything that is broken"
             )
         connections = await inner_connections(nodes)
-        broken, _ = reachable_from(connections, nodes, found.touched)
-        return Replay(found, broken)
+        cut, _ = reachable_from(connections, nodes, found.touched)
+        return Replay(found, cut)
 
-    async def _hung(self, whole: Collection[str]) -> frozenset[str]:
-        """Services that run but do not answer, for no reason that lies in their needs."""
-        names = [name for name in whole if isinstance(self.nodes[name].gate, ServiceGate)]
-        gates = [self.nodes[name].gate for name in names]
-        answers = await asyncio.gather(
-            *(gate.answers() for gate in gates if isinstance(gate, ServiceGate))
+    async def broken(self, names: Collection[str]) -> dict[str, Observation]:
+        """Of these nodes those that are not as wanted."""
+        found = {}
+        for name in names:
+            if name.partition(":")[0] in NEVER_BROKEN:
+                continue
+            seen = await self.nodes[name].resource.observe()
+            if seen.state is not State.PRESENT:
+                found[name] = seen
+        return found
+
+    async def silent(self) -> frozenset[str]:
+        """Services that do not answer now, for whatever reason."""
+        gates = {name: node.gate for name, node in self.nodes.items()}
+        asked = {name: gate for name, gate in gates.items() if isinstance(gate, ServiceGate)}
+        answers = await asyncio.gather(*(gate.answers() for gate in asked.values()))
+        return frozenset(
+            name for name, answered in zip(asked, answers, strict=True) if not answered
         )
-        silent = {name for name, answered in zip(names, answers, strict=True) if not answered}
-        return culprits(self.nodes, silent, whole)
+
+    async def hung(self) -> frozenset[str]:
+        """Services that run but do not answer, for no reason that lies in their needs."""
+        silent = await self.silent()
+        if not silent:
+            return silent  # the usual case, and a cheap one
+        whole = frozenset(self.nodes) - frozenset(await self.broken(self.nodes))
+        return culprits(self.nodes, silent & whole, whole)
+
+    async def heal(
+        self, names: Collection[str], hung: Collection[str], *, complain: Callable[[str], None]
+    ) -> Result:
+        """Brings these nodes back, and what cannot live without them. Raises BusyError."""
+        near = radius(self.nodes, frozenset(names), cascade=False)
+        with lock(self.lab, "heal"):
+            seen = await self.broken(names)
+            drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
+            drift += [DriftFound(name, "it does not answer") for name in hung if name in names]
+            acted = subgraph(self.nodes, near.touched)
+            return await self._run(
+                "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
+            )
+
+    def note_drift(self, names: Collection[str]) -> None:
+        """Drift that is told of and left: into the journal. Nothing while a run is on."""
+        with contextlib.suppress(BusyError), lock(self.lab, "alert"):
+            history = journal.read(self.lab.journal)
+            book = journal.Journal(self.lab.journal)
+            bus = Bus(_run_id(), first_seq=history.next_seq, broken=lambda _: None)
+            bus.add(book.append)
+            for name in sorted(names):
+                bus.emit(DriftFound(name, "left as it is"))
+            book.close()
 
     async def replay(
         self, plan: Replay, sights: list[Sight], *, complain: Callable[[str], None]
@@ -236,18 +284,19 @@ class App:
         sights: list[Sight],
         complain: Callable[[str], None],
         rebuild: Collection[str] = (),
+        first: Sequence[Event] = (),
     ) -> Result:
         history = journal.read(self.lab.journal)
-        run = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + random.token_hex(2)
-        bus = Bus(run, first_seq=history.next_seq, broken=complain)
+        bus = Bus(_run_id(), first_seq=history.next_seq, broken=complain)
         book = journal.Journal(self.lab.journal)
         bus.add(book.append)
         for sight in sights:
             bus.add(sight)
         self._current["bus"] = bus
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
         executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers)
-        bus.emit(RunStarted(command, digest, tuple(nodes), procfs.boot_id()))
+        bus.emit(RunStarted(command, self.digest, tuple(nodes), procfs.boot_id()))
+        for event in first:
+            bus.emit(event)
         try:
             async with _stoppable(bus.emit):
                 result = await executor.run(action, rebuild=rebuild)
@@ -283,6 +332,11 @@ async def _stoppable(emit: Callable[[Event], None]) -> AsyncIterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _run_id() -> str:
+    """Sorts by time, and two at once differ."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + random.token_hex(2)
 
 
 def require_root() -> None:

@@ -20,6 +20,7 @@ COMMANDS = {
     "up": ("run", "Bring up everything that is missing."),
     "down": ("run", "Take everything away and leave the host as it was."),
     "replay": ("replay", "Rebuild one layer or node, and prove that nothing else was touched."),
+    "supervise": ("supervise", "Watch the lab and mend what breaks; `up` starts this by itself."),
     "status": ("look", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
     "events": ("look", "The journal: what happened, or what happens."),

@@ -117,6 +117,14 @@ class ProcessExited:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftFound:
+    """Something is not as wanted, outside of a run that is to change it."""
+
+    node: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """Something worth telling that changes nothing, e.g. a setting left as it is."""
 
@@ -150,6 +158,7 @@ Event = (
     | StepFinished
     | ProcessStarted
     | ProcessExited
+    | DriftFound
     | Noticed
     | CancelRequested
     | RunFinished

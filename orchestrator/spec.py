@@ -314,6 +314,19 @@ class Check(Model):
     steps: tuple[CheckStep, ...] = Field(min_length=1)
 
 
+class Supervision(Model):
+    """What the supervisor does about drift and failures."""
+
+    policy: Literal["heal", "alert", "freeze"] = Field(
+        "heal", description="heal: mend it; alert: tell of it; freeze: tell and touch nothing."
+    )
+    health_interval_s: Seconds = Field(2.0, alias="health_interval")
+    start_limit: int = Field(
+        5, ge=1, le=1000, description="So many healings within start_window, then given up."
+    )
+    start_window_s: Seconds = Field(60.0, alias="start_window")
+
+
 class Stack(Model):
     """A whole platform: networks, services, jobs, secrets, checks."""
 
@@ -326,6 +339,7 @@ class Stack(Model):
     services: dict[Name, Service] = Field(min_length=1, max_length=1000)
     jobs: dict[Name, Job] = {}
     checks: dict[Name, Check] = {}
+    supervision: Supervision = Supervision()  # type: ignore[call-arg]
 
     def namespace_of(self, service: str) -> str:
         return self.services[service].namespace or service

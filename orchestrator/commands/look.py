@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.target import (
     Target,
@@ -103,8 +104,14 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
         node_status(app, name, seen, past.get(name, NodeHistory()))
         for name, seen in observed.items()
     ]
+    present = resident.find(app.lab)
     if as_json:
-        click.echo(json.dumps({"lab": app.lab.name, "nodes": [asdict(row) for row in rows]}))
+        document = {
+            "lab": app.lab.name,
+            "supervisor": present.pid if present else None,
+            "nodes": [asdict(row) for row in rows],
+        }
+        click.echo(json.dumps(document))
         return
     shown = [row for row in rows if everything or row.node.startswith(("service:", "check:"))]
     quiet = [row for row in rows if row not in shown]
@@ -115,6 +122,7 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     ready = sum(row.state == "ready" for row in quiet)
     if quiet:
         click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
+    click.echo(f"supervisor: pid {present.pid}" if present else "supervisor: none")
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:

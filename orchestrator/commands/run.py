@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import click
 
+from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.engine.bus import Sight
@@ -63,11 +64,19 @@ def complain(text: str) -> None:
     show_default=True,
     help="How many nodes may be worked on at once.",
 )
+@click.option("--no-supervise", is_flag=True, help="Leave no supervisor behind.")
 @json_option
 @target_options
-def up(target: Target, max_workers: int, as_json: bool) -> None:
-    """Bring up everything that is missing; done when a request reached the database."""
+def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> None:
+    """Bring up everything that is missing; done when a request reached the database.
+
+    A supervisor stays in the background and mends what breaks.
+    """
     app = target.enter(create=True, max_workers=max_workers)
+    present = resident.find(app.lab)
+    if present is not None and (no_supervise or present.digest != app.digest):
+        resident.stop(app.lab)  # it would bring back what the former stack had
+        present = None
     begun = time.monotonic()
     finished = Finished()
 
@@ -79,6 +88,8 @@ def up(target: Target, max_workers: int, as_json: bool) -> None:
 
     with watching(app, as_json=as_json) as sights:
         result = run_to_end(work())
+    if not (no_supervise or present or resident.start(app.lab, target.words(), app.digest)):
+        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
@@ -109,6 +120,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo("nothing is up")
         return
     app = target.enter()
+    resident.stop(app.lab)
     begun = time.monotonic()
     finished = Finished()
 

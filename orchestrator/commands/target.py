@@ -52,6 +52,12 @@ class Target:
             self._private.enter(create=create)
         return app
 
+    def words(self) -> list[str]:
+        """The options that mean this target, for another process of ours."""
+        found = ["--stack", str(self.stack_file.resolve())]
+        found += ["--state-dir", str(self._state), "--run-dir", str(self._run)]
+        return [*found, "--host-netns", self._host] if self._host else found
+
     def is_absent(self) -> bool:
         """Whether the lab's host is a namespace that does not exist: nothing can be up."""
         return bool(self._host) and not Path("/run/netns", self._host).exists()

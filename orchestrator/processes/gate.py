@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.errors import ProcessError
 from orchestrator.events import GateChecked, ProcessExited
 from orchestrator.processes import child
+from orchestrator.processes.liveness import is_alive
 from orchestrator.processes.probes import PROBE_TIMEOUT_S, Answer, Probe
 from orchestrator.processes.service import Service
 from orchestrator.resource import Emit
@@ -92,9 +93,9 @@ class ServiceGate:
                     await task
 
     async def answers(self) -> bool:
-        """Whether every probe passes now; a running program may hang."""
-        answers = [await ask(probe) for probe in self.probes.probes]
-        return all(answer.passed for answer in answers)
+        """Whether the program answers now in its protocol's first words."""
+        found = [await is_alive(probe) for probe in self.probes.probes]
+        return all(found)
 
     async def _proof(self) -> None:
         notifications = self.service.notifications

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from orchestrator.events import (
     CancelRequested,
+    DriftFound,
     Event,
     GateChecked,
     Noticed,
@@ -85,6 +86,8 @@ def line(event: Event) -> str:
             return f"{node}: {'ready' if action == 'ensure' else 'gone'}"
         case Noticed(node=node, text=text):
             return f"{node}: note: {text}"
+        case DriftFound(node=node, detail=detail):
+            return f"{node}: drift: {detail}"
         case CancelRequested(signal=signal):
             return f"{signal}: stopping; once more to stop at once"
         case _:

@@ -1,0 +1,94 @@
+"""The kernel's own word that something changed: links, addresses, routes, rules, names.
+
+Says only that it is worth looking; what is wrong is found by observing, so nothing can be
+missed by a message that was lost or misread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from orchestrator.linux import inside, is_namespace
+
+# linux/rtnetlink.h, linux/netlink.h, linux/netfilter/nfnetlink.h
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
+NETLINK_NETFILTER, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES = 12, 270, 1, 7
+RECEIVE_BYTES = 1 << 16
+
+
+class Monitor:
+    """Calls `changed` whenever the kernel tells of a change on the host or in a namespace."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._sockets: dict[Path | None, list[socket.socket]] = {}
+        self._mounts: tuple[int, select.epoll] | None = None
+
+    def watch(self, namespaces: Iterable[Path]) -> None:
+        """Watches the host, the mount table, and these namespaces from now on.
+
+        To be called again when a namespace was made anew: its old socket hears nothing.
+        """
+        self.close()
+        self._open(None)
+        for path in namespaces:
+            if is_namespace(path):
+                self._open(path)
+        # A change of the mount table is priority data of this file: proc_pid_mounts(5). It
+        # is always readable, so the event loop watches an epoll that asks for no more.
+        table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        changes = select.epoll()
+        changes.register(table, select.EPOLLPRI)
+        self._mounts = (table, changes)
+        asyncio.get_running_loop().add_reader(changes, self._mounted, changes)
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for each in (one for group in self._sockets.values() for one in group):
+            loop.remove_reader(each)
+            each.close()
+        self._sockets.clear()
+        if self._mounts is not None:
+            table, changes = self._mounts
+            loop.remove_reader(changes)
+            changes.close()
+            os.close(table)
+            self._mounts = None
+
+    def _open(self, namespace: Path | None) -> None:
+        with inside(namespace):
+            routes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+            found = [routes]
+            if namespace is None:
+                found.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
+        routes.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE))
+        for rules in found[1:]:
+            rules.bind((0, 0))
+            # The legacy variant of iptables tells nobody: then only the periodic look sees.
+            with contextlib.suppress(OSError):
+                rules.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        self._sockets[namespace] = found
+        for each in found:
+            each.setblocking(False)
+            asyncio.get_running_loop().add_reader(each, self._received, each)
+
+    def _received(self, channel: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    channel.recv(RECEIVE_BYTES)
+                except BlockingIOError:
+                    raise
+                except OSError:
+                    break  # ENOBUFS: messages were lost, all the more reason to look
+        self._changed()
+
+    def _mounted(self, changes: select.epoll) -> None:
+        changes.poll(0)  # empty: looking whether it is readable has taken the event already
+        self._changed()

@@ -1,0 +1,117 @@
+"""The supervisor as a process of its own: one per lab, found by the lock that it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import BusyError
+from orchestrator.lab import Lab
+
+STOP_GRACE_S = 5.0
+START_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """The supervisor that runs: its pid, and the digest of the stack that it knows."""
+
+    pid: int
+    digest: str
+
+
+def _path(lab: Lab) -> Path:
+    return lab.run_dir / "supervisor.json"
+
+
+@contextlib.contextmanager
+def hold(lab: Lab, digest: str) -> Iterator[None]:
+    """Makes this process the lab's supervisor. Raises BusyError if there is one."""
+    path = _path(lab)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            found = find(lab)
+            who = f"pid {found.pid}" if found else "another process"
+            raise BusyError(f"lab {lab.name} already has a supervisor: {who}") from error
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"pid": os.getpid(), "digest": digest}).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def find(lab: Lab) -> Resident | None:
+    """The supervisor that holds the lock now; None if nobody does."""
+    try:
+        descriptor = os.open(_path(lab), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        try:
+            written = json.loads(os.pread(descriptor, 4096, 0))
+            return Resident(int(written["pid"]), str(written["digest"]))
+        except (ValueError, KeyError, TypeError):
+            return None  # it is writing this very moment
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def start(lab: Lab, words: Sequence[str], digest: str) -> Resident | None:
+    """Starts `orchestrator supervise` with these options, detached; waits until it holds.
+
+    None if it did not come up; its log says why.
+    """
+    log = lab.log("supervisor")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator", "supervise", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+    until = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < until and process.poll() is None:
+        found = find(lab)
+        if found is not None and found.digest == digest:
+            return found
+        time.sleep(0.01)
+    return None
+
+
+def stop(lab: Lab) -> bool:
+    """Ends the lab's supervisor; returns when it is gone. False if there was none."""
+    found = find(lab)
+    if found is None:
+        return False
+    try:
+        handle = os.pidfd_open(found.pid)
+    except ProcessLookupError:
+        return False
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], STOP_GRACE_S)[0]:
+                break
+    finally:
+        os.close(handle)
+    return True
