@@ -113,7 +113,6 @@ class App:
         """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
         require_root()
         nodes = self.nodes
-        self.compiler.check_templates()
         with lock(self.lab, "up"):
             await check_host(self.stack, self.lab, self.compiler)
             self.compiler.secrets.ensure(self.stack.secrets)

@@ -201,9 +201,9 @@ def decode(line: str) -> Record:
         data = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("event") not in EVENTS:
+    name = data.get("event") if isinstance(data, dict) else None
+    if not isinstance(name, str) or name not in EVENTS:
         raise ValueError("no known event in it")
-    name = data["event"]
     kind, hints = EVENTS[name], HINTS[name]
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):

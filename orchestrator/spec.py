@@ -320,7 +320,7 @@ class Supervision(Model):
     policy: Literal["heal", "alert", "freeze"] = Field(
         "heal", description="heal: mend it; alert: tell of it; freeze: tell and touch nothing."
     )
-    health_interval_s: Seconds = Field(2.0, alias="health_interval")
+    health_interval_s: Seconds = Field(1.0, alias="health_interval")
     start_limit: int = Field(
         5, ge=1, le=1000, description="So many healings within start_window, then given up."
     )

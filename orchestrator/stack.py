@@ -6,14 +6,12 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from ipaddress import IPv4Interface
 from pathlib import Path
-
-import jinja2
 
 from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import Problem, SpecError
@@ -25,8 +23,7 @@ from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
-from orchestrator.processes import probes
-from orchestrator.processes.check import CheckProbe, Milestone, Request
+from orchestrator.processes.check import Milestone
 from orchestrator.processes.files import Folder, Secrets
 from orchestrator.processes.gate import Probes, ServiceGate
 from orchestrator.processes.hostlink import HostLink
@@ -34,9 +31,11 @@ from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import User
 from orchestrator.processes.service import Job, Program, Service
+from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import Emit, Gate, Resource
-from orchestrator.spec import PORT_SIDE, Check, Condition, ConfigFile, Process, Stack
+from orchestrator.spec import PORT_SIDE, Condition, Process, Stack
 from orchestrator.spec import Service as SpecService
+from orchestrator.templates import Templates
 
 # Ids that systemd sets aside for users without an account (systemd.io/UIDS-GIDS, DynamicUser).
 FIRST_UID, LAST_UID = 61184, 65519
@@ -71,6 +70,14 @@ class Compiler:
     netlink: Netlink
     secrets: Secrets
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
+
+    @property
+    def templates(self) -> Templates:
+        return Templates(self.stack, self.directory, self.secrets)
+
+    def check_templates(self) -> None:
+        """Raises SpecError for templates that cannot be read or parsed."""
+        self.templates.check()
 
     @property
     def host_memory(self) -> Path:
@@ -207,7 +214,10 @@ class Compiler:
         ready = spec.readiness
         notify = Notifications(program.folder.path / "notify") if ready.notify else None
         service = Service(program, signal.Signals[spec.stop.signal], spec.stop.grace_s, notify)
-        gate = ServiceGate(service, Probes(label, self._probes(name), ready.interval_s, self.emit))
+        gate = ServiceGate(
+            service,
+            Probes(label, probes_of(self.stack, name, self.secrets), ready.interval_s, self.emit),
+        )
         needs = {**self._place_needs(name), **self._needs(spec)}
         found = [self._node(service, needs, gate=gate, spec=spec, layer=spec.layer)]
         if not self.lab.host:
@@ -259,7 +269,7 @@ class Compiler:
             command=command,
             user=user,
             environment={**self._environment(), **spec.environment},
-            files=partial(self._render, label, files),
+            files=partial(self.templates.render, label, files),
             secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
             data={path: data / path.strip("/").replace("/", "-") for path in service.data},
             stack_dir=self.directory,
@@ -333,75 +343,7 @@ class Compiler:
             taken[uid] = name
         return {name: uid for uid, name in taken.items()}
 
-    # -- rendered files ------------------------------------------------------------------
-
-    def check_templates(self) -> None:
-        """Raises SpecError for templates that cannot be read or parsed."""
-        processes = {**self.stack.services, **self.stack.jobs}
-        for name, process in processes.items():
-            for file in process.files.values():
-                self._template(name, file)
-
-    def _template(self, name: str, file: ConfigFile) -> str:
-        if file.content is not None:
-            return file.content
-        path = self.directory / str(file.template)
-        try:
-            text = path.read_text(encoding="utf-8")
-            jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
-        except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
-            problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
-            raise SpecError("stack", [problem]) from error
-        return text
-
-    def _render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
-        environment = jinja2.Environment(
-            autoescape=False,  # configuration files, no HTML
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-        )
-        context = {
-            "address": self._address,
-            "secret": self.secrets.get,
-            "stack": self.stack.name,
-            "services": list(self.stack.services),
-        }
-        try:
-            return {
-                path: environment.from_string(self._template(name, file)).render(context)
-                for path, file in files.items()
-            }
-        except jinja2.TemplateError as error:
-            problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
-            raise SpecError("stack", [problem]) from error
-
-    def _address(self, service: str) -> str:
-        if service not in self.stack.services:
-            raise jinja2.UndefinedError(f"unknown service {service}")
-        return str(self.stack.address_of(service))
-
     # -- gates ---------------------------------------------------------------------------
-
-    def _probes(self, name: str) -> list[probes.Probe]:
-        ready = self.stack.services[name].readiness
-        host = str(self.stack.address_of(name))
-        found: list[probes.Probe] = []
-        if ready.tcp is not None:
-            found.append(probes.TcpProbe(host, ready.tcp))
-        if ready.http is not None:
-            url = f"http://{host}:{ready.http.port}{ready.http.path}"
-            found.append(probes.HttpProbe(url, ready.http.status, ready.http.contains))
-        if ready.postgres is not None:
-            want = ready.postgres
-            password = self._password(want.password)
-            found.append(probes.PostgresProbe(host, want.port, want.database, want.user, password))
-        if ready.redis is not None:
-            password = self._password(ready.redis.password)
-            found.append(probes.RedisProbe(host, ready.redis.port, ready.redis.user, password))
-        return found
-
-    def _password(self, secret: str | None) -> Callable[[], str | None]:
-        return lambda: self.secrets.get(secret) if secret else None
 
     def _check(self, name: str) -> Node:
         check = self.stack.checks[name]
@@ -439,25 +381,6 @@ class Compiler:
 def _listener(spec: Process) -> Listener | None:
     given = spec.listen if isinstance(spec, SpecService) else None
     return None if given is None else Listener(given.port, given.handover, given.backlog)
-
-
-def check_probe(check: Check) -> CheckProbe:
-    """The check's requests, ready to be made."""
-    return CheckProbe(
-        [
-            Request(
-                step.method,
-                step.url,
-                step.headers,
-                step.body,
-                step.expect.status,
-                step.expect.contains,
-                step.expect.json_keys,
-                step.save,
-            )
-            for step in check.steps
-        ]
-    )
 
 
 def _by_version(path: Path) -> list[tuple[int, str]]:

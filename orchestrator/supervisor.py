@@ -110,23 +110,19 @@ class Supervisor:
         """Looks at what nobody tells of. A whole look only now and then: it costs more."""
         while True:
             await asyncio.sleep(TICK_S)
-            quick = [name for name in self._app.nodes if name.startswith("sysctl:")]
+            quick = [name for name in self._app.nodes if name.startswith(("sysctl:", "bridge:"))]
             now_s = time.monotonic()
             if await self._app.broken(quick) or now_s > self._full_at_s:
                 self._full_at_s = now_s + FULL_LOOK_S
                 self._look.set()
 
     async def _health(self) -> None:
-        """A program that runs and does not answer twice in a row is hung."""
-        suspects: frozenset[str] = frozenset()
+        """A program that runs and does not answer, twice in a row, is hung."""
         while True:
             await asyncio.sleep(self._health_s)
             with contextlib.suppress(OrchestratorError):
-                silent = await self._app.hung()
-                if confirmed := silent & suspects:
-                    await self._examine(confirmed)
-                    silent = frozenset()
-                suspects = silent
+                if await self._app.silent() and (hung := await self._app.hung()):
+                    await self._examine(hung)
 
     async def _examine(self, hung: Collection[str]) -> None:
         """Finds what is broken and does what the policy says."""

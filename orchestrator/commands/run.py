@@ -19,6 +19,7 @@ from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED
 from orchestrator.events import Outcome, Record, StepFinished
 from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
+from orchestrator.validation import check_templates
 
 T = TypeVar("T")
 
@@ -72,6 +73,7 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
 
     A supervisor stays in the background and mends what breaks.
     """
+    check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
     present = resident.find(app.lab)
     if present is not None and (no_supervise or present.digest != app.digest):
@@ -88,12 +90,12 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
 
     with watching(app, as_json=as_json) as sights:
         result = run_to_end(work())
-    if not (no_supervise or present or resident.start(app.lab, target.words(), app.digest)):
-        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
+    if not (no_supervise or present or resident.start(app.lab, target.words(), app.digest)):
+        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
     if as_json:
         return
     seconds = time.monotonic() - begun

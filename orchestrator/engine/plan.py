@@ -102,7 +102,11 @@ class Plan:
             reached = self._stage[broken]
             for dependent in self._dependents[broken]:
                 waits = reached < self._needs[dependent][broken] or broken in self._lost
-                if self._stage[dependent] is Stage.WAITING and waits and dependent not in lost:
+                if (
+                    self._stage[dependent] is Stage.WAITING
+                    and waits
+                    and dependent not in self._lost
+                ):
                     lost[dependent] = broken
                     self._lost[dependent] = broken
                     self._left -= 1

@@ -42,7 +42,7 @@ async def attempts(
     retrying = tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(_worth_another),
         wait=tenacity.wait_exponential_jitter(
-            initial=policy.backoff_s, max=policy.max_backoff_s, jitter=policy.backoff_s / 2
+            multiplier=policy.backoff_s, max=policy.max_backoff_s, jitter=policy.backoff_s / 2
         ),
         stop=tenacity.stop_after_attempt(policy.attempts),
         before_sleep=before_sleep,

@@ -1,0 +1,64 @@
+"""Configuration files of services, rendered with jinja2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+
+from orchestrator.errors import Problem, SpecError
+from orchestrator.processes.files import Secrets
+from orchestrator.spec import ConfigFile, Stack
+
+
+class Templates:
+    """Files of a stack's directory, with the names that they may use."""
+
+    def __init__(self, stack: Stack, directory: Path, secrets: Secrets) -> None:
+        self._stack, self._directory, self._secrets = stack, directory, secrets
+
+    def check(self) -> None:
+        """Raises SpecError for templates that cannot be read or parsed."""
+        processes = {**self._stack.services, **self._stack.jobs}
+        for name, process in processes.items():
+            for file in process.files.values():
+                self._read(name, file)
+
+    def _read(self, name: str, file: ConfigFile) -> str:
+        if file.content is not None:
+            return file.content
+        path = self._directory / str(file.template)
+        try:
+            text = path.read_text(encoding="utf-8")
+            jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
+        except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
+            problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
+            raise SpecError("stack", [problem]) from error
+        return text
+
+    def render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
+        environment = jinja2.Environment(
+            autoescape=False,  # configuration files, no HTML
+            undefined=jinja2.StrictUndefined,
+            keep_trailing_newline=True,
+        )
+        context = {
+            "address": self._address,
+            "secret": self._secrets.get,
+            "stack": self._stack.name,
+            "services": list(self._stack.services),
+        }
+        try:
+            return {
+                path: environment.from_string(self._read(name, file)).render(context)
+                for path, file in files.items()
+            }
+        except jinja2.TemplateError as error:
+            problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
+            raise SpecError("stack", [problem]) from error
+
+    def _address(self, service: str) -> str:
+        if service not in self._stack.services:
+            raise jinja2.UndefinedError(f"unknown service {service}")
+        return str(self._stack.address_of(service))

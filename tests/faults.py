@@ -1,0 +1,194 @@
+"""Faults by name: what is done to a running shop. Shared by tests and bench."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rig import World
+
+SERVICES = {
+    "nginx-lb": "nginx",
+    "api-gateway": "gateway",
+    "product-service": "product",
+    "order-service": "order",
+    "redis-cache": "redis",
+    "postgres-db": "pg",
+}
+Fault = Callable[[World], object]
+
+
+def program(shop: World, service: str) -> int:
+    rows = shop.orchestrator("status", "--json").json()["nodes"]
+    return next(int(row["pid"]) for row in rows if row["node"] == f"service:{service}")
+
+
+def kill_tree(service: str) -> Fault:
+    def act(shop: World) -> None:
+        for pid in shop.sandbox_pids(service):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    return act
+
+
+def kill_program(service: str) -> Fault:
+    return lambda shop: os.kill(program(shop, service), signal.SIGKILL)
+
+
+def stop_program(service: str) -> Fault:
+    """A hang: it stays, holds its sockets, and says nothing."""
+
+    def act(shop: World) -> None:
+        first = program(shop, service)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            os.kill(pid, signal.SIGSTOP)
+
+    return act
+
+
+def on_host(*words: str) -> Fault:
+    return lambda shop: shop.on_host(*words).ok()
+
+
+def within(service: str, *words: str) -> Fault:
+    return lambda shop: shop.inside(service, *words).ok()
+
+
+def unmount(service: str) -> Fault:
+    return lambda shop: shop.direct("umount", f"/run/netns/{shop.host}.{service}").ok()
+
+
+FAULTS: dict[str, Fault] = {
+    **{f"{name} killed with all its processes": kill_tree(name) for name in SERVICES},
+    **{f"{name}: its program killed": kill_program(name) for name in SERVICES},
+    **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in SERVICES},
+    **{
+        f"bridge's end of {name}'s veth set down": on_host(
+            "ip", "link", "set", f"veth-{short}-br", "down"
+        )
+        for name, short in SERVICES.items()
+    },
+    "inner end of order-service's veth set down": within(
+        "order-service", "ip", "link", "set", "veth-order", "down"
+    ),
+    "veth of redis-cache deleted": on_host("ip", "link", "delete", "veth-redis-br"),
+    "address of postgres-db removed": within(
+        "postgres-db", "ip", "addr", "del", "10.0.0.60/16", "dev", "veth-pg"
+    ),
+    "default route of api-gateway removed": within("api-gateway", "ip", "route", "del", "default"),
+    "address of the bridge removed": on_host("ip", "addr", "del", "10.0.0.1/16", "dev", "br-app"),
+    "bridge set down": on_host("ip", "link", "set", "br-app", "down"),
+    "bridge deleted": on_host("ip", "link", "delete", "br-app"),
+    "port cut off from the bridge (partition)": on_host(
+        "ip", "link", "set", "veth-product-br", "nomaster"
+    ),
+    "name of order-service's namespace unmounted": unmount("order-service"),
+    "nat table flushed": on_host("iptables", "-t", "nat", "-F"),
+    "rules of FORWARD flushed": on_host("iptables", "-F", "FORWARD"),
+    "policy of FORWARD turned to DROP": on_host("iptables", "-P", "FORWARD", "DROP"),
+    "a rule that drops all put first in FORWARD": on_host(
+        "iptables", "-I", "FORWARD", "1", "-j", "DROP"
+    ),
+    "ip_forward turned off": on_host("sysctl", "-qw", "net.ipv4.ip_forward=0"),
+    "route_localnet turned off": on_host("sysctl", "-qw", "net.ipv4.conf.br-app.route_localnet=0"),
+}
+
+
+def serves(shop: World) -> bool:
+    """An order by localhost and one read from outside, both through to the database."""
+    body = '{"customer_id":"fault","product_id":4,"quantity":1}'
+    order = shop.curl(
+        "http://localhost:8080/api/orders", "-f", "-m", "2", "-d", body,
+        "-H", "Content-Type: application/json",
+    )  # fmt: skip
+    if order.code != 0:
+        return False
+    read = shop.curl(
+        "http://203.0.113.2:8080/api/products/1", "-f", "-m", "2", "-H", "Cache-Control: no-cache",
+        where="outside",
+    )  # fmt: skip
+    return read.code == 0
+
+
+def recovery_s(shop: World, fault: Fault, *, deadline_s: float = 60.0) -> float:
+    """Seconds from the fault until everything is as wanted and serves again."""
+    fault(shop)
+    begun = time.monotonic()
+    while time.monotonic() < begun + deadline_s:
+        if whole(shop) and serves(shop):
+            return time.monotonic() - begun
+        time.sleep(0.02)
+    raise AssertionError(f"not recovered: {shop.orchestrator('status', '--all').out}")
+
+
+def whole(shop: World) -> bool:
+    """Whether `plan` finds nothing to do, asked in a process that stays: a start costs 0.5 s."""
+    return _observer(shop).ask()
+
+
+class Observer:
+    """A process on the shop's host that says, when asked, whether all is as wanted."""
+
+    def __init__(self, shop: World) -> None:
+        options = shop.words("status")[4:]
+        code = "import sys; from faults import observe; observe(sys.argv[1:])"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )
+
+    def ask(self) -> bool:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("?\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline() == "yes\n"
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+_observers: dict[str, Observer] = {}
+
+
+def _observer(shop: World) -> Observer:
+    if shop.host not in _observers:
+        _observers[shop.host] = Observer(shop)
+    return _observers[shop.host]
+
+
+def close_observer(shop: World) -> None:
+    if found := _observers.pop(shop.host, None):
+        found.close()
+
+
+def observe(options: list[str]) -> None:
+    """The observer's own process."""
+    import asyncio
+
+    from orchestrator.commands.target import Target
+
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    target = Target(
+        Path(given["--stack"]),
+        given["--host-netns"],
+        Path(given["--state-dir"]),
+        Path(given["--run-dir"]),
+    )
+    app = target.enter()
+    for _ in sys.stdin:
+        broken = asyncio.run(app.broken(app.nodes))
+        silent = asyncio.run(app.silent()) if not broken else ()
+        sys.stdout.write("no\n" if broken or silent else "yes\n")
+        sys.stdout.flush()

@@ -1,0 +1,120 @@
+"""The supervisor heals every fault of the matrix, and is no single point of failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faults import FAULTS, close_observer, recovery_s, serves, whole
+from names import next_name
+from rig import World, eventually, run
+
+LOOP = """
+name: loop
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  good:
+    networks: {br-app: 10.0.0.10}
+    command: [sleep, "1000"]
+  crasher:
+    networks: {br-app: 10.0.0.20}
+    command: [sh, -c, "echo up; sleep 0.3; exit 3"]
+supervision: {policy: %s, start_limit: 3}
+"""
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("supervised")
+    world = World.build(next_name(), directory)
+    try:
+        world.orchestrator("up", "--supervise").ok()
+        yield world
+    finally:
+        close_observer(world)
+        world.orchestrator("down", "--volumes")
+        world.remove()
+
+
+def supervisor(world: World, **kwargs: Path) -> int | None:
+    found = world.orchestrator("status", "--json", **kwargs).json()["supervisor"]
+    return None if found is None else int(found)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_healed(supervised: World, fault: str) -> None:
+    eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
+    recovery_s(supervised, FAULTS[fault])
+
+
+def test_services_outlive_their_supervisor_and_are_adopted(supervised: World) -> None:
+    eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
+    rows = supervised.orchestrator("status", "--json").json()["nodes"]
+    pids = {row["node"]: row["pid"] for row in rows}
+    killed = supervisor(supervised)
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: supervisor(supervised) is None)
+    assert serves(supervised)
+    again = supervised.orchestrator("up", "--supervise").ok()
+    assert "already up" in again.out
+    assert supervisor(supervised) not in (None, killed)
+    rows = supervised.orchestrator("status", "--json").json()["nodes"]
+    assert {row["node"]: row["pid"] for row in rows} == pids
+
+
+def test_second_supervisor_is_told_who_is_there(supervised: World) -> None:
+    first = supervisor(supervised)
+    second = supervised.orchestrator("supervise")
+    assert second.code == 4
+    assert f"already has a supervisor: pid {first}" in second.err
+
+
+def test_drift_is_in_the_journal_with_its_difference(supervised: World) -> None:
+    supervised.on_host("ip", "link", "set", "veth-pg-br", "down").ok()
+    eventually(lambda: whole(supervised))
+    out = supervised.orchestrator("events").ok().out
+    assert "veth:postgres-db: drift: veth-pg-br is down" in out
+
+
+def test_crash_loop_ends_as_given_up_and_is_named(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    stack = write_stack(LOOP % "heal")
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    log = world.state / f"loop@{world.host}" / "logs" / "supervisor.log"
+    eventually(lambda: "service:crasher was healed 3 times" in log.read_text(), within_s=60)
+    before = log.read_text().count("healed service:crasher")
+    states = world.node_states(stack=stack)
+    assert states["service:good"] == "ready"
+    assert before <= 4
+    world.orchestrator("down", stack=stack).ok()
+
+
+@pytest.mark.parametrize("policy", ["alert", "freeze"])
+def test_other_policies_tell_and_touch_nothing(
+    world: World, write_stack: Callable[..., Path], policy: str
+) -> None:
+    text = (LOOP % policy).replace("sleep 0.3; exit 3", "exec sleep 1000")
+    stack = write_stack(text)
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    world.on_host("ip", "link", "set", "veth-good-br", "down").ok()
+    log = world.state / f"loop@{world.host}" / "logs" / "supervisor.log"
+    eventually(lambda: f"drift ({policy}): veth:good" in log.read_text())
+    assert "state DOWN" in world.on_host("ip", "link", "show", "veth-good-br").out
+    out = world.orchestrator("events", stack=stack).ok().out
+    assert "veth:good: drift" in out
+    world.orchestrator("down", stack=stack).ok()
+
+
+def test_down_ends_the_supervisor_first(world: World, write_stack: Callable[..., Path]) -> None:
+    stack = write_stack((LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    pid = supervisor(world, stack=stack)
+    assert pid is not None
+    world.orchestrator("down", stack=stack).ok()
+    assert run("ps", "-o", "stat=", "-p", str(pid)).out.strip() in ("", "Z", "Zs")
+    assert world.sandboxes() == []

@@ -1,0 +1,74 @@
+"""Who may import whom: knowledge points down, and each foreign library has one owner."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "orchestrator"
+FILES = sorted(ROOT.rglob("*.py"))
+
+PURE = {"events", "errors", "needs", "lab", "resource", "document", "spec", "stackfile"}
+BANNED = {
+    "engine": ("kernel", "processes", "sights", "stack", "app", "commands"),
+    "kernel": ("engine", "processes", "sights", "stack", "app", "commands"),
+    "processes": ("engine", "kernel", "sights", "stack", "app", "commands"),
+    "sights": ("engine", "kernel", "processes", "stack", "app", "commands"),
+    **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app")),
+}
+OWNERS = {
+    "pyroute2": ("kernel", "hostfacts.py"),
+    "tenacity": ("engine/retry.py",),
+    "asyncpg": ("processes/probes.py",),
+    "redis": ("processes/probes.py",),
+    "aiohttp": ("processes",),
+    "pydantic": ("spec.py", "stackfile.py"),
+    "yaml": ("document.py",),
+    "jinja2": ("templates.py", "validation.py"),
+    "click": ("cli.py", "commands"),
+}
+IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that the file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    banned = [f"orchestrator.{name}" for name in BANNED.get(place(path), ())]
+    assert not [
+        name for name in imports(path) if any(name == b or name.startswith(b + ".") for b in banned)
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_foreign_libraries_have_one_owner(path: Path) -> None:
+    here = str(path.relative_to(ROOT))
+    for name in {name.partition(".")[0] for name in imports(path)} & OWNERS.keys():
+        assert here.startswith(OWNERS[name]), f"{here} imports {name}"
+
+
+@pytest.mark.parametrize("name", sorted(PURE - {"lab", "document"}))
+def test_pure_modules_do_no_io(name: str) -> None:
+    assert not imports(ROOT / f"{name}.py") & IO_MODULES
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_says_what_it_is_and_is_one_room(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)) or not text
+    assert len(text.splitlines()) <= 400

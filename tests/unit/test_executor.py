@@ -1,0 +1,325 @@
+"""The executor against resources that only remember: order, retries, undo, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from graphs import graphs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.engine.executor import Executor, Result
+from orchestrator.engine.plan import Node, RetryPolicy, Stage
+from orchestrator.errors import ForeignError, GateTimeoutError, ResourceError
+from orchestrator.events import (
+    Action,
+    Event,
+    Outcome,
+    StepFinished,
+    StepProvisioned,
+    StepQueued,
+    StepRetried,
+    StepStarted,
+)
+from orchestrator.resource import Observation, State
+
+READY, STARTED = Stage.READY, Stage.STARTED
+
+
+@dataclass
+class World:
+    """What exists, and everything that was done to it, in order."""
+
+    there: set[str] = field(default_factory=set)
+    log: list[str] = field(default_factory=list)
+    busy: int = 0
+    most: int = 0
+    slept_s: list[float] = field(default_factory=list)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept_s.append(seconds)
+
+
+@dataclass
+class Thing:
+    """A resource that takes `steps` turns of the loop, and fails as often as it is told."""
+
+    name: str
+    world: World
+    failures: int = 0
+    steps: int = 1
+    error: type[ResourceError] = ResourceError
+    before: Callable[[], Awaitable[object]] | None = None
+
+    async def observe(self) -> Observation:
+        there = self.name in self.world.there
+        return Observation(State.PRESENT if there else State.ABSENT)
+
+    async def ensure(self) -> Outcome:
+        self.world.log.append(f"+{self.name}")
+        self.world.busy += 1
+        self.world.most = max(self.world.most, self.world.busy)
+        try:
+            self.world.there.add(f"half {self.name}")
+            if self.before:
+                await self.before()
+            for _ in range(self.steps):
+                await asyncio.sleep(0)
+            if self.failures > 0:
+                self.failures -= 1
+                raise self.error(self.name, "ensure", "it broke")
+        finally:
+            self.world.busy -= 1
+        self.world.there.discard(f"half {self.name}")
+        self.world.there.add(self.name)
+        self.world.log.append(f"{self.name}!")
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        self.world.log.append(f"-{self.name}")
+        await asyncio.sleep(0)
+        found = {self.name, f"half {self.name}"} & self.world.there
+        self.world.there -= found
+        return Outcome.CHANGED if found else Outcome.UNCHANGED
+
+
+@dataclass
+class Bar:
+    """A gate that an event opens."""
+
+    opened: asyncio.Event
+    answer: str = "shut"
+
+    async def wait_for(self) -> None:
+        await self.opened.wait()
+
+    def last_answer(self) -> str:
+        return self.answer
+
+    def log_lines(self) -> tuple[str, ...]:
+        return ("a last line",)
+
+
+FAST = RetryPolicy(attempts=3, backoff_s=0.1, max_backoff_s=1.0)
+
+
+def node(thing: Thing, needs: dict[str, Stage] | None = None, **more: object) -> Node:
+    return Node(thing, "layer", needs or {}, **{"retry": FAST, **more})  # type: ignore[arg-type]
+
+
+async def run(
+    world: World,
+    nodes: list[Node],
+    action: Action = Action.ENSURE,
+    *,
+    workers: int = 8,
+    events: list[Event] | None = None,
+) -> Result:
+    emit = events.append if events is not None else lambda _: None
+    named = {each.name: each for each in nodes}
+    executor = Executor(named, emit=emit, max_workers=workers, sleep=world.sleep)
+    return await asyncio.wait_for(executor.run(action), 10)
+
+
+async def test_independent_nodes_overlap() -> None:
+    """Each waits for the other to have begun: one after the other would never end."""
+    world, barrier = World(), asyncio.Barrier(3)
+    things = [Thing(name, world, before=barrier.wait) for name in "abc"]
+    result = await run(world, [node(thing) for thing in things])
+    assert result.outcome is Outcome.CHANGED
+
+
+async def test_one_worker_suffices_when_a_gate_waits_for_a_dependent() -> None:
+    world, opened = World(), asyncio.Event()
+    opener = Thing("b", world)
+
+    async def open_it() -> None:
+        opened.set()
+
+    opener.before = open_it
+    nodes = [node(Thing("a", world), gate=Bar(opened)), node(opener, {"a": STARTED})]
+    assert (await run(world, nodes, workers=1)).outcome is Outcome.CHANGED
+
+
+async def test_workers_are_never_more_than_allowed() -> None:
+    world = World()
+    nodes = [node(Thing(f"n{number}", world, steps=5)) for number in range(20)]
+    await run(world, nodes, workers=3)
+    assert world.most == 3
+
+
+async def test_longest_chain_starts_first_when_slots_are_few() -> None:
+    world = World()
+    nodes = [
+        node(Thing("short", world)),
+        node(Thing("long", world)),
+        node(Thing("next", world), {"long": READY}),
+    ]
+    blocker = node(Thing("first", world, steps=3))
+    await run(world, [blocker, *nodes], workers=1)
+    starts = [entry for entry in world.log if entry.startswith("+")]
+    assert starts.index("+long") < starts.index("+short")
+
+
+async def test_failed_attempt_is_undone_before_the_next() -> None:
+    world, events = World(), list[Event]()
+    result = await run(world, [node(Thing("a", world, failures=2))], events=events)
+    assert result.outcome is Outcome.CHANGED
+    assert world.log == ["+a", "-a", "+a", "-a", "+a", "a!"]
+    retried = [event for event in events if isinstance(event, StepRetried)]
+    assert [event.attempt for event in retried] == [1, 2]
+    assert world.slept_s == pytest.approx([event.delay_s for event in retried], abs=0.001)
+    assert world.slept_s[1] > world.slept_s[0] * 1.2
+
+
+async def test_lost_node_leaves_nothing_and_skips_its_dependents() -> None:
+    world, events = World(), list[Event]()
+    nodes = [
+        node(Thing("a", world, failures=9)),
+        node(Thing("b", world), {"a": READY}),
+        node(Thing("c", world), {"b": READY}),
+        node(Thing("free", world)),
+    ]
+    result = await run(world, nodes, events=events)
+    assert world.there == {"free"}
+    assert result.failed == ("a",)
+    assert result.skipped == {"b": "a", "c": "b"}
+    ends = {event.node: event for event in events if isinstance(event, StepFinished)}
+    assert (ends["a"].outcome, ends["a"].attempt) == (Outcome.FAILED, 3)
+    assert "its need a " in ends["b"].reason
+
+
+async def test_foreign_thing_is_not_tried_again() -> None:
+    world = World()
+    await run(world, [node(Thing("a", world, failures=9, error=ForeignError))])
+    assert world.log.count("+a") == 1
+
+
+async def test_deadline_tells_the_last_answer_and_the_log() -> None:
+    world = World()
+    slow = node(Thing("a", world), gate=Bar(asyncio.Event(), "tcp: refused"), deadline_s=0.01)
+    result = await run(world, [slow])
+    error = result.errors["a"]
+    assert isinstance(error, GateTimeoutError)
+    assert "last answer: tcp: refused" in str(error)
+    assert error.log == ("a last line",)
+    assert world.there == set()
+
+
+async def test_what_stood_before_is_neither_touched_nor_undone() -> None:
+    world, events = World({"a"}), list[Event]()
+    hopeless = node(Thing("a", world), gate=Bar(asyncio.Event()), deadline_s=0.01)
+    await run(world, [hopeless], events=events)
+    assert world.log == []
+    assert world.there == {"a"}
+    assert not [event for event in events if isinstance(event, StepStarted)]
+
+
+async def test_second_run_changes_nothing() -> None:
+    world = World()
+    nodes = [node(Thing("a", world)), node(Thing("b", world), {"a": READY})]
+    await run(world, nodes)
+    world.log.clear()
+    assert (await run(world, nodes)).outcome is Outcome.UNCHANGED
+    assert world.log == []
+
+
+async def test_removal_goes_on_after_a_failure() -> None:
+    world = World({"a", "b", "c"})
+
+    class Stuck(Thing):
+        async def remove(self) -> Outcome:
+            raise ResourceError(self.name, "remove", "it holds on")
+
+    nodes = [
+        node(Thing("a", world)),
+        node(Stuck("b", world), {"a": READY}),
+        node(Thing("c", world), {"b": READY}),
+    ]
+    result = await run(world, nodes, Action.REMOVE)
+    assert result.failed == ("b",)
+    assert world.there == {"b"}
+    assert world.log == ["-c", "-a"]
+
+
+async def test_rebuild_makes_anew_what_is_as_wanted() -> None:
+    world = World({"a", "b"})
+    nodes = {name: node(Thing(name, world)) for name in "ab"}
+    executor = Executor(nodes, emit=lambda _: None, max_workers=2)
+    await executor.run(Action.ENSURE, rebuild={"a"})
+    assert world.log == ["-a", "+a", "a!"]
+
+
+async def test_bug_in_a_resource_ends_the_run_as_what_it_is() -> None:
+    class Buggy(Thing):
+        async def ensure(self) -> Outcome:
+            raise KeyError("bug")
+
+    world = World()
+    with pytest.raises(ExceptionGroup) as raised:
+        await run(world, [node(Buggy("a", world)), node(Thing("b", world, steps=100))])
+    assert raised.group_contains(KeyError)
+
+
+async def test_events_of_a_node_come_in_order_with_who_released_it() -> None:
+    world, events = World(), list[Event]()
+    nodes = [node(Thing("a", world)), node(Thing("b", world), {"a": READY})]
+    await run(world, nodes, events=events)
+    kinds = [type(event) for event in events if getattr(event, "node", "") == "b"]
+    assert kinds == [StepQueued, StepStarted, StepProvisioned, StepFinished]
+    queued = next(e for e in events if isinstance(e, StepQueued) and e.node == "b")
+    assert queued.released_by == "a"
+
+
+@given(graphs(largest=6), st.integers(0, 60), st.integers(1, 3), st.data())
+def test_cancelling_at_any_moment_leaves_no_half_built_thing(
+    needs: dict[str, dict[str, Stage]], turns: int, workers: int, data: st.DataObject
+) -> None:
+    before = data.draw(st.sets(st.sampled_from(sorted(needs))))
+
+    async def main() -> World:
+        world = World(set(before))
+        nodes = {name: node(Thing(name, world), stages) for name, stages in needs.items()}
+        executor = Executor(nodes, emit=lambda _: None, max_workers=workers, sleep=world.sleep)
+        task = asyncio.ensure_future(executor.run(Action.ENSURE))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+        return world
+
+    world = asyncio.run(main())
+    assert not [thing for thing in world.there if thing.startswith("half")]
+    assert before <= world.there
+    finished = {entry[:-1] for entry in world.log if entry.endswith("!")}
+    undone = {entry[1:] for entry in world.log if entry.startswith("-")}
+    assert world.there == before | (finished - undone)
+    assert not undone & before
+
+
+@given(graphs(), st.integers(1, 4), st.data())
+def test_random_failures_leave_exactly_what_could_come_about(
+    needs: dict[str, dict[str, Stage]], workers: int, data: st.DataObject
+) -> None:
+    failures = {name: data.draw(st.sampled_from([0, 0, 1, 9])) for name in needs}
+
+    async def main() -> tuple[World, Result]:
+        world = World()
+        nodes = [
+            node(Thing(name, world, failures=failures[name]), stages)
+            for name, stages in needs.items()
+        ]
+        return world, await run(world, nodes, workers=workers)
+
+    world, result = asyncio.run(main())
+    expected: set[str] = set()
+    for name, stages in needs.items():  # the names are in topological order
+        if failures[name] < 3 and all(need in expected for need in stages):
+            expected.add(name)
+    assert world.there == expected
+    assert set(result.failed) | set(result.skipped) == set(needs) - expected
