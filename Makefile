@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench docs bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench recovery docs bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -44,9 +44,13 @@ fix: bootstrap-dev ## what ruff can mend
 bench: bootstrap-dev ## measure; ratios within one run
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
-docs: bootstrap-dev ## regenerate what the docs show (schema, pictures)
+recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery
+
+docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up
 	.venv/bin/orchestrator schema > services/stack.schema.json
-	$(SUDO) .venv/bin/python -m tests.pictures
+	.venv/bin/orchestrator graph --services --svg > docs/graph.svg
+	$(RUN) topology --svg > docs/topology.svg
 
 bootstrap:
 	@$(SUDO) ./bootstrap.sh

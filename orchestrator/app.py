@@ -28,7 +28,7 @@ from orchestrator.events import (
     RunFinished,
     RunStarted,
 )
-from orchestrator.identity import identities, inner_connections, reachable_from
+from orchestrator.identity import cut_by, identities, inner_connections, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import lock
@@ -167,8 +167,7 @@ class App:
                 "  mend: `orchestrator replay` without a name mends everything that is broken"
             )
         connections = await inner_connections(nodes)
-        cut, _ = reachable_from(connections, nodes, found.touched)
-        return Replay(found, cut)
+        return Replay(found, cut_by(connections, nodes, found.touched))
 
     async def broken(self, names: Collection[str]) -> dict[str, Observation]:
         """Of these nodes those that are not as wanted."""
@@ -231,7 +230,7 @@ class App:
         with lock(self.lab, "replay"):
             before = identities(nodes, self.compiler.netlink)
             connections = await inner_connections(nodes)
-            _, kept = reachable_from(connections, nodes, touched)
+            kept = connections - cut_by(connections, nodes, touched)
             acted = subgraph(nodes, touched | plan.radius.felt)
             result = await self._run(
                 "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
@@ -239,7 +238,9 @@ class App:
             after = identities(nodes, self.compiler.netlink)
             now = await inner_connections(nodes)
         outside = frozenset(nodes) - touched
-        return result, prove(before, after, kept, now, outside)
+        fragile = through(kept, nodes, touched)
+        proof = prove(before, after, outside, kept=kept, fragile=fragile, now=now)
+        return result, proof
 
     async def down(
         self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from orchestrator import linux
 from orchestrator.engine.plan import Node
@@ -52,24 +52,53 @@ async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     return {each for each in await established(spaces) if each.remote in addresses}
 
 
-def reachable_from(
-    connections: set[Connection], nodes: Mapping[str, Node], touched: frozenset[str]
-) -> tuple[set[Connection], set[Connection]]:
-    """Connections with an end in a touched service's namespace, and the rest.
+def cut_by(
+    connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
+) -> set[Connection]:
+    """Connections that end with a touched service's process."""
+    services = {name for name in touched if isinstance(nodes[name].resource, Service)}
+    return _with_end_in(connections, nodes, _namespaces(nodes, services))
 
-    A rebuilt link or bridge breaks none: both ends keep their addresses, TCP sends again.
-    """
-    hurt = {
-        f"netns:{node.resource.program.namespace.name.rpartition('.')[2]}"
-        for name, node in nodes.items()
-        if name in touched
-        and isinstance(node.resource, Service)
-        and node.resource.program.namespace is not None
-    }
-    at = {
-        node.resource.address.ip: f"netns:{node.resource.namespace.name.rpartition('.')[2]}"
+
+def through(
+    connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
+) -> set[Connection]:
+    """Connections over a touched link. It breaks none: both ends keep their addresses, TCP
+    sends again; but a program with a short patience may close one meanwhile."""
+    links = {name for name in touched if isinstance(nodes[name].resource, Veth)}
+    return _with_end_in(connections, nodes, _namespaces(nodes, links))
+
+
+def _namespaces(nodes: Mapping[str, Node], names: Collection[str]) -> set[str]:
+    """Names (netns:…) of the namespaces that these links and services are in."""
+    paths = {
+        node.resource.path: node.resource.name
         for node in nodes.values()
-        if isinstance(node.resource, Veth)
+        if isinstance(node.resource, Namespace)
     }
-    broken = {each for each in connections if {each.namespace, at.get(each.remote)} & hurt}
-    return broken, connections - broken
+    found = set()
+    for name in names:
+        match nodes[name].resource:
+            case Veth(namespace=path):
+                found.add(paths[path])
+            case Service(program=program) if program.namespace is not None:
+                found.add(paths[program.namespace])
+            case _:
+                pass
+    return found
+
+
+def _with_end_in(
+    connections: set[Connection], nodes: Mapping[str, Node], namespaces: Collection[str]
+) -> set[Connection]:
+    at = {
+        node.resource.address.ip: space
+        for name, node in nodes.items()
+        if isinstance(node.resource, Veth)
+        for space in _namespaces(nodes, {name})
+    }
+    return {
+        each
+        for each in connections
+        if each.namespace in namespaces or at.get(each.remote) in namespaces
+    }

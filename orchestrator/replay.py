@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.engine.plan import Node, topological
@@ -149,25 +149,28 @@ class Proof:
 def prove(
     before: Mapping[str, Identity],
     after: Mapping[str, Identity],
-    connections_before: Iterable[Connection],
-    connections_after: Collection[Connection],
     outside: Collection[str],
+    *,
+    kept: Collection[Connection],
+    fragile: Collection[Connection],
+    now: Collection[Connection],
 ) -> Proof:
-    """Compares identities of nodes, and connections between services that are outside.
+    """Compares identities of the nodes outside, and connections that no touched process has.
 
-    `outside` names nodes and namespaces. A connection counts if both of its ends do.
+    `fragile` ones of `kept` go over a touched link: alive they count, closed by their own
+    programs meanwhile they are no disturbance of ours.
     """
     disturbed = [
         f"{name} was {before[name]}, is {after.get(name)}"
         for name in sorted(before)
         if name in outside and before[name] != after.get(name)
     ]
-    counted = [each for each in connections_before if each.namespace in outside]
-    lost = [each for each in counted if each not in connections_after]
+    lost = [each for each in kept if each not in now]
     disturbed += [
         f"connection {each.namespace} {each.local}:{each.local_port} → "
         f"{each.remote}:{each.remote_port} is gone"
         for each in sorted(lost)
+        if each not in fragile
     ]
     nodes = sum(name in outside for name in before)
-    return Proof(nodes, len(counted) - len(lost), tuple(disturbed))
+    return Proof(nodes, len(kept) - len(lost), tuple(disturbed))
