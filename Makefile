@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench recovery docs bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep recovery docs bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ fix: bootstrap-dev ## what ruff can mend
 
 bench: bootstrap-dev ## measure; ratios within one run
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
+
+sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing may leak
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/sweep.py
 
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -107,6 +108,31 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_threads, partial(function, *args, **kwargs))
+
+
+def appear(path: Path, text: str) -> None:
+    """Makes a file that has its whole text from the first instant: open(2), O_TMPFILE.
+
+    One that is killed half-way leaves nothing, where a rename would leave its draft. What is
+    there under the name is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        path.write_text(text)  # a file system that knows no O_TMPFILE
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+        # With a directory given os.link is linkat(2), which can follow the link to the file.
+        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
+        os.close(descriptor)
 
 
 def netns_device() -> int:

@@ -165,7 +165,7 @@ class Namespace:
                 up = set_link(LOOPBACK, up=True, group=self.group, alias=self.mark)
                 self.netlink.apply_here(self.name, "ensure", [up])
                 # The text tells a crash's left-over file from a foreign one.
-                self.path.write_text(self._with_mark(""))
+                linux.appear(self.path, self._with_mark(""))
                 source = f"/proc/self/task/{threading.get_native_id()}/ns/net"
                 linux.mount(source, str(self.path), linux.MS_BIND)
             finally:
@@ -192,5 +192,4 @@ class Namespace:
             path = self._etc / name
             if path.exists() and not self._is_ours(path):
                 raise ForeignError(self.name, "ensure", f"{path} is somebody else's file")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._with_mark(text))
+            linux.appear(path, self._with_mark(text))

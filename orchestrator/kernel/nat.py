@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.events import Outcome
 from orchestrator.kernel import iptables
 from orchestrator.kernel.iptables import Rule, Tables
-from orchestrator.linux import in_thread
+from orchestrator.linux import appear, in_thread
 from orchestrator.resource import Observation, State
 
 
@@ -285,6 +285,8 @@ class Nat:
         if not wrong:
             return Observation(State.PRESENT)
         if not self._traces(live):
+            if self.memory.exists():
+                return Observation(State.PARTIAL, "empty tables that we made are still there")
             return Observation(State.ABSENT)
         return Observation(State.PARTIAL, "; ".join(wrong))
 
@@ -309,9 +311,8 @@ class Nat:
 
     async def _replace(self, live: Tables) -> None:
         if not self.memory.exists():
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
             missing = [table for table in self._tables if table not in live.chains]
-            self.memory.write_text("\n".join(missing))
+            appear(self.memory, "\n".join(missing))
         text = []
         for table in self._tables:
             text.append(f"*{table}")

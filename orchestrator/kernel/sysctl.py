@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Noticed, Outcome
+from orchestrator.linux import appear
 from orchestrator.resource import Emit, Observation, State
 
 PROC_SYS = Path("/proc/sys")
@@ -80,10 +81,8 @@ class Sysctl:
             return Outcome.UNCHANGED
         self._holder.parent.mkdir(parents=True, exist_ok=True)
         if not self._found.exists():
-            # Written whole before the setting is touched: a crash in between loses nothing.
-            draft = self._found.with_suffix(".new")
-            draft.write_text("\n".join([now, *sorted(self.bridges())]) + "\n")
-            draft.rename(self._found)
+            # Whole before the setting is touched: a crash in between loses nothing.
+            appear(self._found, "\n".join([now, *sorted(self.bridges())]) + "\n")
         self._holder.touch()
         if now != self.value:
             write(self.key, self.value)

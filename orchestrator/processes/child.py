@@ -141,7 +141,8 @@ async def stop(
     for init in inits:
         for program in procfs.children(init.pid):
             _send(program, stop_signal)
-            _send(program, signal.SIGCONT)  # one that was stopped could not hear it
+        for process in procfs.descendants(init.pid):
+            _send(process, signal.SIGCONT)  # one that was stopped could not hear it
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_s if inits else 0):
             for init in inits:

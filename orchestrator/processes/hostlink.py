@@ -32,13 +32,15 @@ class HostLink:
             return Observation(State.PRESENT)
         if self.path.is_symlink() or self.path.exists():
             return Observation(State.FOREIGN, f"{self.path} is somebody else's file")
+        if self.memory.exists():
+            return Observation(State.PARTIAL, f"{self.path} is missing")
         return Observation(State.ABSENT)
 
     async def ensure(self) -> Outcome:
         seen = await self.observe()
         if seen.state is State.FOREIGN:
             self.emit(Noticed(self.name, f"{seen.detail}; it was left as it is"))
-        if seen.state is not State.ABSENT:
+        if seen.state in (State.FOREIGN, State.PRESENT):
             return Outcome.UNCHANGED
         if not self.path.parent.exists():
             self.memory.parent.mkdir(parents=True, exist_ok=True)

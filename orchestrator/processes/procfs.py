@@ -65,6 +65,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Children, their children, and so on."""
+    found = children(pid)
+    for child in list(found):
+        found += descendants(child)
+    return found
+
+
 def uptime_s(start_ticks: int) -> float:
     """Seconds since a process with that start time began."""
     boot_s = float((PROC / "uptime").read_text().split()[0])
