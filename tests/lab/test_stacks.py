@@ -1,0 +1,96 @@
+"""Other platforms from other stack files, without a line of code."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rig import World
+
+Write = Callable[..., Path]
+
+TWO_BRIDGES = """
+name: pair
+networks:
+  br-front: {address: 10.0.0.1/24}
+  br-back: {address: 10.0.1.1/24, masquerade: false}
+services:
+  web:
+    networks: {br-front: 10.0.0.10}
+    command: [python, -m, http.server, "80"]
+    ports: ["8080:80"]
+    readiness: {tcp: 80}
+    needs: {both: started}
+  side:                      # joins web's namespace, as a container joins a pod
+    namespace: web
+    command: [python, -m, http.server, "81", --bind, 127.0.0.1]
+  both:
+    networks: {br-front: 10.0.0.20, br-back: 10.0.1.20}
+    command: [python, -m, http.server, "80"]
+    readiness: {tcp: 80}
+  store:
+    namespace: vault
+    networks: {br-back: {address: 10.0.1.30, interface: eth0}}
+    command: [python, -m, http.server, "80"]
+    ports: ["8081:80"]
+    readiness: {tcp: 80}
+  bare:
+    networks: {br-back: 10.0.1.40}
+jobs:
+  first: {of: both, command: [sh, -c, "echo first"]}
+  second: {of: both, command: [sh, -c, "echo second"], needs: [first, both]}
+"""
+
+
+def test_two_bridges_shared_namespaces_and_job_chains(world: World, write_stack: Write) -> None:
+    stack = write_stack(TWO_BRIDGES)
+    world.orchestrator("up", stack=stack).ok()
+    assert set(world.node_states(stack=stack).values()) == {"ready"}
+
+    # Networks are apart; who is on both reaches both, and is known by the right address.
+    world.inside("web", "ping", "-c", "1", "both").ok()
+    assert "10.0.1.20" in world.inside("vault", "ping", "-c", "1", "both").ok().out
+    assert world.inside("web", "ping", "-c", "1", "-W", "1", "10.0.1.30").code != 0
+    world.inside("both", "ping", "-c", "1", "store").ok()
+    world.inside("bare", "ping", "-c", "1", "store").ok()
+
+    # Published ports are for everybody, from the other network too.
+    for port in (8080, 8081):
+        world.curl(f"http://localhost:{port}/", "-f").ok()
+        world.curl(f"http://203.0.113.2:{port}/", "-f", where="outside").ok()
+    world.curl("http://10.0.1.1:8080/", "-f", where="vault").ok()
+    world.curl("http://10.0.0.1:8081/", "-f", where="web").ok()
+
+    # masquerade: false is no way out; the other network has one.
+    world.inside("web", "ping", "-c", "1", "203.0.113.1").ok()
+    assert world.inside("vault", "ping", "-c", "1", "-W", "1", "203.0.113.1").code != 0
+
+    # Two programs in one namespace share its loopback.
+    world.curl("http://127.0.0.1:81/", "-f", where="web").ok()
+    out = world.orchestrator("logs", "first", "second", stack=stack).ok().out
+    assert "first  | first" in out
+    assert "second | second" in out
+    world.orchestrator("down", stack=stack).ok()
+
+
+def test_fifty_services_come_up_and_reach_each_other(world: World, write_stack: Write) -> None:
+    names = [f"svc-{number}" for number in range(50)]
+    lines = ["name: fifty", "networks: {br-app: {address: 10.0.0.1/16}}", "services:"]
+    lines += [
+        f"  {name}: {{networks: {{br-app: 10.0.1.{number + 1}}}, command: [sleep, '1000']}}"
+        for number, name in enumerate(names)
+    ]
+    stack = write_stack("\n".join(lines))
+    world.orchestrator("up", stack=stack).ok()
+    pairs = list(itertools.pairwise([*names, names[0]]))
+    with ThreadPoolExecutor(8) as pool:
+        codes = pool.map(
+            lambda pair: world.inside(pair[0], "ping", "-c", "1", "-W", "5", pair[1]).code, pairs
+        )
+    assert set(codes) == {0}
+    world.orchestrator("down", stack=stack).ok()
+    assert world.sandboxes() == []
