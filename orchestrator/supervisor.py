@@ -92,11 +92,10 @@ class Supervisor:
         resources = [node.resource for node in self._app.nodes.values()]
         monitor.watch([each.path for each in resources if isinstance(each, Namespace)])
         running = {
-            init.pid
+            process.pid
             for each in resources
             if isinstance(each, Service)
-            for init in each.program.running()
-            if init.is_init
+            for process in each.program.running()
         }
         for pid in running - self._exits.keys():
             self._exits[pid] = asyncio.ensure_future(self._exit_of(pid))
