@@ -18,7 +18,13 @@ from pathlib import Path
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result
 from orchestrator.engine.plan import Node
-from orchestrator.errors import BusyError, HostError, SpecError, UsageError
+from orchestrator.errors import (
+    BusyError,
+    HostError,
+    OrchestratorError,
+    SpecError,
+    UsageError,
+)
 from orchestrator.events import (
     Action,
     CancelRequested,
@@ -37,6 +43,7 @@ from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.service import Job, Service
 from orchestrator.replay import (
     Proof,
     Radius,
@@ -99,6 +106,15 @@ class App:
     def digest(self) -> str:
         """Of the stack file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    def fingerprint(self) -> str:
+        """Of everything that a supervisor must know alike: the stack and what it renders to."""
+        parts = [self.text]
+        for node in self.nodes.values():
+            if isinstance(node.resource, Service | Job):
+                with contextlib.suppress(OrchestratorError):  # no secrets yet: nothing is up
+                    parts.append(node.resource.program.digest)
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     @cached_property
     def _current(self) -> dict[str, Bus]:

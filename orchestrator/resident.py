@@ -24,7 +24,7 @@ START_DEADLINE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """The supervisor that runs: its pid, and the digest of the stack that it knows."""
+    """The supervisor that runs: its pid, and the fingerprint of what it knows as wanted."""
 
     pid: int
     digest: str

@@ -76,8 +76,8 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
     check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
     present = resident.find(app.lab)
-    if present is not None and (no_supervise or present.digest != app.digest):
-        resident.stop(app.lab)  # it would bring back what the former stack had
+    if present is not None and (no_supervise or present.digest != app.fingerprint()):
+        resident.stop(app.lab)  # it would bring back what was before
         present = None
     begun = time.monotonic()
     finished = Finished()
@@ -94,7 +94,7 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
-    if not (no_supervise or present or resident.start(app.lab, target.words(), app.digest)):
+    if not (no_supervise or present or resident.start(app.lab, target.words(), app.fingerprint())):
         complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
     if as_json:
         return

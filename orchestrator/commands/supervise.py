@@ -36,7 +36,7 @@ def supervise(target: Target) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await Supervisor(app, tell).run()
 
-    with resident.hold(app.lab, app.digest):
+    with resident.hold(app.lab, app.fingerprint()):
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")
         asyncio.run(work())
         tell("ended; what runs goes on without me")

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -36,6 +37,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
 CONNECTIONS_PER_SERVICE = 64
 SESSION_TTL_S = 3600
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "traceparent", "tracestate", "X-Request-Id")
 PASSED_BACK = ("Content-Type", "X-Cache", "Location", "Retry-After", "Idempotent-Replayed")
 
@@ -220,6 +222,8 @@ def session_id(request: web.Request) -> str:
     found = request.headers.get("X-Session-Id") or request.cookies.get("session")
     if not found:
         raise Problem(401, "no session: POST /api/sessions, then send its id as X-Session-Id")
+    if not SESSION_ID.fullmatch(found):
+        raise Problem(401, "that is no session's id")
     return found
 
 

@@ -190,6 +190,10 @@ def test_stock_is_never_oversold(shop: World) -> None:
         (422, "/api/orders", ()),
         (422, "/api/products?limit=x", ()),
         (401, "/api/cart", ()),
+        (401, "/api/cart", ("-H", b"X-Session-Id: \xff".decode("utf-8", "surrogateescape"))),
+        (400, "/api/products/%00", ()),
+        (405, "/api/products", ("-X", "FOO")),
+        (414, "/" + "a" * 9000, ()),
         (413, "/api/orders", ("-d", "x" * 70_000, *JSON)),
     ],
 )

@@ -110,6 +110,33 @@ def test_other_policies_tell_and_touch_nothing(
     world.orchestrator("down", stack=stack).ok()
 
 
+def test_changed_template_is_not_healed_back(
+    world: World, write_stack: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The stack file is the same; what a template of it renders to is not."""
+    text = (LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000")
+    text = text.replace(
+        'command: [sleep, "1000"]', 'command: [sleep, "1000"]\n    files: {/run/x: {template: x}}'
+    )
+    template = tmp_path / "x"
+    template.write_text("one")
+    stack = write_stack(text)
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    first = supervisor(world, stack=stack)
+    template.write_text("two")
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    assert supervisor(world, stack=stack) not in (None, first)
+    rows = world.orchestrator("status", "--json", stack=stack).json()["nodes"]
+    # A fault elsewhere makes the supervisor look at everything.
+    world.on_host("ip", "link", "set", "veth-crasher-br", "down").ok()
+    log = world.state / f"loop@{world.host}" / "logs" / "supervisor.log"
+    eventually(lambda: "healed veth:crasher" in log.read_text())
+    again = world.orchestrator("status", "--json", stack=stack).json()["nodes"]
+    assert [row["pid"] for row in again] == [row["pid"] for row in rows]
+    assert "healed service:good" not in log.read_text()
+    world.orchestrator("down", stack=stack).ok()
+
+
 def test_down_ends_the_supervisor_first(world: World, write_stack: Callable[..., Path]) -> None:
     stack = write_stack((LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000"))
     world.orchestrator("up", "--supervise", stack=stack).ok()
