@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from graphs import graphs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,5 +87,5 @@ def test_critical_path_is_the_longest_way_through_the_graph(
         events.append((ends[name], StepFinished(name, ENSURE, Outcome.CHANGED, 1, "")))
     path = critical_path(spans(told(*events)))
     assert sum(took[span.node] for span in path) == max(ends.values())
-    for earlier, later in zip(path, path[1:], strict=False):
+    for earlier, later in itertools.pairwise(path):
         assert earlier.node in needs[later.node]
