@@ -49,7 +49,12 @@ need setpriv util-linux
 need curl curl
 need ping iputils-ping
 [ -n "$(find_postgres)" ] || missing+=(postgresql)
-$dev && need make make
+if $dev; then
+    need make make
+    need sysctl procps
+    need psql postgresql-client
+    need ss iproute2
+fi
 if ! find_python >/dev/null; then
     # Ubuntu 22.04 ships 3.10 as python3 and 3.11 beside it.
     if [ "$(apt-cache policy python3.11-venv 2>/dev/null | grep -c 'Candidate: [0-9]')" -gt 0 ] &&
