@@ -8,12 +8,13 @@ import hashlib
 import os
 import secrets as random
 import shutil
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result
@@ -27,7 +28,6 @@ from orchestrator.errors import (
 )
 from orchestrator.events import (
     Action,
-    CancelRequested,
     DriftFound,
     Event,
     Outcome,
@@ -67,6 +67,32 @@ class Replay:
 
     radius: Radius
     broken: set[Connection]
+
+    def ordered(self, nodes: Iterable[str]) -> dict[str, list[str]]:
+        """Rebuilt, mended and felt nodes, in the given order."""
+        near = self.radius
+        groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
+        return {key: [name for name in nodes if name in names] for key, names in groups.items()}
+
+    def breaking(self) -> Counter[str]:
+        """Connections that would break, by namespace."""
+        return Counter(each.namespace.partition(":")[2] for each in self.broken)
+
+    def document(self, what: str, nodes: Iterable[str]) -> dict[str, Any]:
+        """As JSON has it."""
+        breaking = dict(self.breaking())
+        return {"replay": what, **self.ordered(nodes), "connections_that_break": breaking}
+
+
+def replayed(result: Result, proof: Proof, seconds: float) -> dict[str, Any]:
+    """A replay's end, as JSON has it."""
+    return {
+        "outcome": result.outcome,
+        "seconds": round(seconds, 3),
+        "nodes_outside": proof.nodes,
+        "connections_alive": proof.connections,
+        "disturbed": proof.disturbed,
+    }
 
 
 # A check owns nothing; a link on the host is a convenience that its owner may remove.
@@ -314,8 +340,7 @@ class App:
         for event in first:
             bus.emit(event)
         try:
-            async with _stoppable(bus.emit):
-                result = await executor.run(action, rebuild=rebuild)
+            result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:
             bus.emit(RunFinished(Outcome.CANCELLED, (), ()))
@@ -324,30 +349,6 @@ class App:
             self._current.clear()
             book.close()
         return result
-
-
-@contextlib.asynccontextmanager
-async def _stoppable(emit: Callable[[Event], None]) -> AsyncIterator[None]:
-    """SIGINT and SIGTERM cancel the run once; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    seen: list[str] = []
-
-    def stop(number: signal.Signals) -> None:
-        if seen:
-            os._exit(130)
-        seen.append(number.name)
-        emit(CancelRequested(number.name))
-        if task is not None:
-            task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _run_id() -> str:

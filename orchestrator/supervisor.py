@@ -68,6 +68,11 @@ class Supervisor:
         self._exits: dict[int, asyncio.Task[None]] = {}
         self._alerted: frozenset[str] = frozenset()
         self._full_at_s = 0.0
+        self._resting = False
+
+    def rest(self) -> None:
+        """Heals nothing from now on: the lab is to be taken down."""
+        self._resting = True
 
     async def run(self) -> None:
         """Watches for ever; cancelled to stop."""
@@ -125,6 +130,8 @@ class Supervisor:
 
     async def _examine(self, hung: Collection[str]) -> None:
         """Finds what is broken and does what the policy says."""
+        if self._resting:
+            return
         try:
             broken = frozenset(await self._app.broken(self._app.nodes)) | frozenset(hung)
         except (OrchestratorError, OSError) as error:

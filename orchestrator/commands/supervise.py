@@ -11,7 +11,11 @@ import click
 
 from orchestrator import resident
 from orchestrator.commands.target import Target, target_options
+from orchestrator.front.control import Control, listen
+from orchestrator.front.serve import serving
 from orchestrator.supervisor import Supervisor
+
+ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
 
 @click.command()
@@ -33,8 +37,16 @@ def supervise(target: Target) -> None:
         assert task is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        supervisor = Supervisor(app, tell)
+
+        async def end() -> None:
+            await target.leave(app)
+            asyncio.get_running_loop().call_later(ANSWER_S, task.cancel)
+
+        control = Control(app, rest=supervisor.rest, end=end)
         with contextlib.suppress(asyncio.CancelledError):
-            await Supervisor(app, tell).run()
+            async with serving(control.application(), [listen(app.lab)]):
+                await supervisor.run()
 
     with resident.hold(app.lab, app.fingerprint()):
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")

@@ -23,7 +23,7 @@ OWNERS = {
     "tenacity": ("engine/retry.py",),
     "asyncpg": ("processes/probes.py",),
     "redis": ("processes/probes.py",),
-    "aiohttp": ("processes",),
+    "aiohttp": ("processes", "front"),
     "pydantic": ("spec.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("templates.py", "validation.py"),
