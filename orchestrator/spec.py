@@ -325,6 +325,12 @@ class Supervision(Model):
         5, ge=1, le=1000, description="So many healings within start_window, then given up."
     )
     start_window_s: Seconds = Field(60.0, alias="start_window")
+    port: int = Field(
+        9464,
+        ge=0,
+        le=65_535,
+        description="The live page and /metrics on 127.0.0.1, /metrics on the bridges; 0: off.",
+    )
 
 
 class Stack(Model):

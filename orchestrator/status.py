@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator import resident
+from orchestrator import pagenote, resident
 from orchestrator.app import App
 from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
@@ -70,6 +70,7 @@ class Status:
 
     lab: str
     supervisor: int | None  # its pid
+    page: str  # where the live page is, or why it is not; empty without a supervisor
     nodes: list[NodeStatus]
 
     def document(self) -> dict[str, Any]:
@@ -85,4 +86,5 @@ def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
         node_status(app, name, seen, past.get(name, NodeHistory()))
         for name, seen in observed.items()
     ]
-    return Status(app.lab.name, present.pid if present else None, rows)
+    pid = present.pid if present else None
+    return Status(app.lab.name, pid, pagenote.read(app.lab, pid), rows)

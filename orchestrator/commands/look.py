@@ -61,6 +61,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     if quiet:
         click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
     click.echo(f"supervisor: {f'pid {found.supervisor}' if found.supervisor else 'none'}")
+    if found.page:
+        click.echo(f"page: {found.page}")
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
