@@ -11,8 +11,8 @@ from orchestrator.drawing.layers import Cell, layout
 from orchestrator.drawing.svg import number, text_width
 
 NODE_HEIGHT, MARGIN = 46.0, 8.0
-BESIDE_NAME = 46.0  # room for the sign of the state, and padding
-NODE_WIDTH_MIN, THREAD_WIDTH, GAP = 104.0, 12.0, 34.0
+BESIDE_NAME = 44.0  # room for the sign of the state, and padding
+NODE_WIDTH_MIN, THREAD_WIDTH, GAP = 126.0, 10.0, 28.0
 
 
 def place(graph: Graph) -> dict[str, Any]:

@@ -212,7 +212,7 @@ export class GraphView {
       range.addEventListener("input", () => this.seek(run, Number(range.value)));
       const button = this.playing
         ? h("button", { "data-part": "play", onclick: () => this.pause() }, "Pause")
-        : h("button", { "data-part": "play", onclick: () => this.play(run) }, this.run ? "Play" : `Play the ${run.command}`);
+        : h("button", { "data-part": "play", onclick: () => this.play(run) }, this.run ? "Play" : "Play the last start");
       player.replaceChildren(button, range,
         h("output", { class: "moment" }, this.moment(run)),
         h("button", { class: "plain", "data-part": "now", hidden: !this.run, onclick: () => this.now() }, "Back to now"));

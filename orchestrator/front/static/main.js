@@ -14,6 +14,7 @@ import { after, headline, kind } from "./states.js";
 
 const HISTORY = 400; // records of the journal's end to begin with
 const STATUS_MS = 5000;
+const WELCOME_MS = 6000;
 const SETTLE_MS = 250; // a run tells much at once: one look for all of it
 
 const model = {
@@ -141,6 +142,7 @@ function link(state, text) {
 // -- following ----------------------------------------------------------------------------
 
 let looking;
+let welcome;
 
 function lookSoon(withRuns) {
   looking = { runs: withRuns || looking?.runs, timer: looking?.timer };
@@ -180,16 +182,21 @@ const feed = new Feed({
   lost() {
     link("lost", "not connected");
     const lost = byId("lost");
+    clearTimeout(welcome);
+    lost.classList.remove("back");
     lost.hidden = false;
     say(lost, `No connection to the supervisor since ${clock(Date.now())}. What you see is from then. Trying again…`);
   },
   async back() {
     const before = model.supervisor;
-    const was = !byId("lost").hidden;
+    const lost = byId("lost");
+    const was = !lost.hidden;
     await readAll();
-    byId("lost").hidden = true;
     link("live", "live");
-    if (was) say(byId("said"), model.supervisor === before ? "Connected again." : `A new supervisor is there, process ${model.supervisor}.`);
+    if (!was) return;
+    lost.classList.add("back");
+    say(lost, model.supervisor === before ? "Connected again." : `Connected again. A new supervisor is there, process ${model.supervisor}.`);
+    welcome = setTimeout(() => { lost.hidden = true; }, WELCOME_MS);
   },
 });
 

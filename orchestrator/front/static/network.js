@@ -13,7 +13,7 @@ export async function drawNetwork() {
   const box = byId("network-body");
   keepFocus(box, "part", () => box.replaceChildren(
     lacks(network),
-    h("div", { class: "net" }, host(network), ...network.bridges.map((bridge) => wires(network, bridge)))));
+    h("div", { class: "net" }, host(network), h("div", { class: "bridges" }, ...network.bridges.map((bridge) => wires(network, bridge))))));
 }
 
 function lacks(network) {

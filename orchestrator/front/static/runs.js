@@ -125,6 +125,7 @@ export function about(run) {
   if (causes.length) return `${run.outcome === "failed" ? "Could not heal" : verb} ${names(causes, 2)}`;
   const services = run.changed.filter((node) => node.startsWith("service:")).map(plain);
   if (run.command === "replay") return `${verb} ${names(services.length ? services : run.changed, 2) || "nothing"}`;
+  if (run.command === "up" && run.outcome === "unchanged") return "Found everything as wanted";
   return `${verb} ${count(run.nodes, "node")}`;
 }
 
@@ -133,6 +134,6 @@ function result(run) {
   if (run.outcome === null) return "No end is recorded.";
   const took = span(run.seconds * 1000);
   if (run.failed.length) return `Failed after ${took}: ${names(run.failed.map(plain))}${run.skipped.length ? `; skipped: ${names(run.skipped.map(plain))}` : ""}.`;
-  const touched = run.changed.length ? `${count(run.changed.length, "node")} changed` : "nothing had to change";
+  const touched = run.changed.length ? `${count(run.changed.length, "node")} changed` : "Nothing had to change";
   return `${touched} in ${took}${run.outcome === "cancelled" ? ", then it was interrupted" : ""}.`;
 }
