@@ -43,6 +43,7 @@ need() { have "$1" || missing+=("$2"); } # program, Debian package
 need ip iproute2
 need iptables-restore iptables
 need nginx nginx-light
+[ -e /usr/lib/nginx/modules/ngx_http_perl_module.so ] || missing+=(libnginx-mod-http-perl)
 need redis-server redis-server
 need bwrap bubblewrap
 need setpriv util-linux

@@ -18,7 +18,8 @@ from orchestrator.linux import in_thread
 from orchestrator.preflight import listeners, missing_programs, overlapping_routes, taken_ports
 from orchestrator.processes.sandbox import STACK_DIR
 from orchestrator.resource import State
-from orchestrator.stack import FIRST_UID, LAST_UID, SYSTEM_PATH
+from orchestrator.stack import SYSTEM_PATH
+from orchestrator.users import FIRST_UID, LAST_UID
 
 
 async def examine(app: App | None, problem: str, *, is_new: bool) -> list[Finding]:

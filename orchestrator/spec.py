@@ -259,6 +259,9 @@ class Service(Process):
     data: tuple[AbsolutePath, ...] = Field(
         (), description="Directories that are kept over restarts and `down`."
     )
+    path_log: AbsolutePath | None = Field(
+        None, description="Where it logs each request hop by hop, for the supervisor to read."
+    )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(_publish)], ...] = ()
     listen: Listen | None = None
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
@@ -325,6 +328,10 @@ class Supervision(Model):
         5, ge=1, le=1000, description="So many healings within start_window, then given up."
     )
     start_window_s: Seconds = Field(60.0, alias="start_window")
+    probe: Name | None = Field(
+        None, description="A check whose first request is made each second, for the client's view."
+    )
+    trace_one_in: int = Field(10, ge=1, description="Of so many requests one is kept for `trace`.")
 
 
 class Stack(Model):

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -36,9 +35,7 @@ from orchestrator.resource import Emit, Gate, Resource
 from orchestrator.spec import PORT_SIDE, Condition, Process, Stack
 from orchestrator.spec import Service as SpecService
 from orchestrator.templates import Templates
-
-# Ids that systemd sets aside for users without an account (systemd.io/UIDS-GIDS, DynamicUser).
-FIRST_UID, LAST_UID = 61184, 65519
+from orchestrator.users import uids_of
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8): the real servers
@@ -87,7 +84,7 @@ class Compiler:
     def nodes(self) -> dict[str, Node]:
         """Every node by its name. Raises SpecError for a user that this host does not have."""
         found = [*self._network(), *self._rules()]
-        uids = self._uids()
+        uids = uids_of(self.lab, self.stack.services)
         for name in self.stack.services:
             found += self._service(name, uids[name])
         found += [self._job(name, uids[job.of]) for name, job in self.stack.jobs.items()]
@@ -261,7 +258,10 @@ class Compiler:
         namespace = self.stack.namespace_of(of)
         files = {**service.files, **spec.files} if spec is not service else spec.files
         names = tuple(dict.fromkeys((*service.secrets, *spec.secrets)))
-        data = self.lab.state_dir / "data" / of
+        kept = self.lab.state_dir / "data" / of
+        data = {path: kept / path.strip("/").replace("/", "-") for path in service.data}
+        if service.path_log is not None:
+            data[str(Path(service.path_log).parent)] = self.lab.path_logs(of)
         user = self._user(spec.user if spec.user != "auto" else service.user, name, of, uid)
         return Program(
             node=label,
@@ -271,7 +271,7 @@ class Compiler:
             environment={**self._environment(), **spec.environment},
             files=partial(self.templates.render, label, files),
             secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
-            data={path: data / path.strip("/").replace("/", "-") for path in service.data},
+            data=data,
             stack_dir=self.directory,
             namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,
             hostname=of,
@@ -330,18 +330,6 @@ class Compiler:
             problem = Problem(f"{kind}.{name}.user", 1, f"this host has no user {wanted}")
             raise SpecError("stack", [problem]) from error
         return User(entry.pw_uid, entry.pw_gid, wanted)
-
-    def _uids(self) -> dict[str, int]:
-        """One id per service: from its name, so that its data stays its own over runs."""
-        taken: dict[int, str] = {}
-        size = LAST_UID - FIRST_UID + 1
-        for name in sorted(self.stack.services):
-            digest = sha256(f"{self.lab.name}/{name}".encode()).digest()
-            uid = FIRST_UID + int.from_bytes(digest[:4]) % size
-            while uid in taken:
-                uid = FIRST_UID + (uid + 1 - FIRST_UID) % size
-            taken[uid] = name
-        return {name: uid for uid, name in taken.items()}
 
     # -- gates ---------------------------------------------------------------------------
 

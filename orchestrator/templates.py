@@ -45,6 +45,7 @@ class Templates:
         )
         context = {
             "address": self._address,
+            "exists": lambda path: Path(path).exists(),
             "secret": self._secrets.get,
             "stack": self._stack.name,
             "services": list(self._stack.services),

@@ -25,6 +25,16 @@ import uvloop
 from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from shared.hops import (
+    DELAY_S,
+    HEADER,
+    SENT_HEADER,
+    Frame,
+    calling,
+    frame,
+    next_parent,
+    stamp_us,
+)
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
 from shared.settings import secret, setting
@@ -36,9 +46,10 @@ RETRY_FOR_S = 10.0  # a service takes a second or two to come back
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
 CONNECTIONS_PER_SERVICE = 64
+REDIS_HOST = setting("REDIS_HOST")
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
-PASSED_ON = ("Cache-Control", "Idempotency-Key", "traceparent", "tracestate", "X-Request-Id")
+PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
 PASSED_BACK = ("Content-Type", "X-Cache", "Location", "Retry-After", "Idempotent-Replayed")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,6 +110,47 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     )
 
 
+@web.middleware
+async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Accounts for the request, where its caller asks for it."""
+    if SENT_HEADER not in request.headers:
+        return await handler(request)
+    current = Frame("api-gateway")
+    frame.set(current)
+    if DELAY_S:
+        await asyncio.sleep(DELAY_S)
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    value = current.header(resource.canonical if resource else "other")
+    response.headers[HEADER] = value
+    return response
+
+
+class TimedConnection(redis.Connection):
+    """Accounts for the time between a command and its answer."""
+
+    async def connect(self) -> None:
+        with calling(REDIS_HOST):
+            await super().connect()
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        self._sent_us = stamp_us()
+        await super().send_packed_command(*args, **kwargs)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        result = "error"
+        try:
+            answer = await super().read_response(*args, **kwargs)
+            result = "ok"
+        except redis.ResponseError:
+            result = "ok"  # an answer, if not the one that was hoped for
+            raise
+        finally:
+            if current := frame.get():
+                current.call(REDIS_HOST, self._sent_us, result)
+        return answer
+
+
 class Upstream:
     """One service behind us."""
 
@@ -140,15 +192,28 @@ class Upstream:
         url = f"{self._base}{path}"
         if request.query_string:
             url += f"?{request.query_string}"
-        http = request.app[HTTP]
-        async with http.request(request.method, url, data=body, headers=headers) as answer:
-            back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
-            return web.Response(body=await answer.read(), status=answer.status, headers=back)
+        http, current = request.app[HTTP], frame.get()
+        result: str | int = "error"
+        below = None
+        sent_us = stamp_us()
+        if current is not None:
+            headers = {**headers, SENT_HEADER: str(sent_us)}
+        try:
+            async with http.request(request.method, url, data=body, headers=headers) as answer:
+                text = await answer.read()
+                result, below = answer.status, answer.headers.get(HEADER)
+        finally:
+            if current is not None:
+                current.call(self.name, sent_us, result, below)
+        back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
+        return web.Response(body=text, status=answer.status, headers=back)
 
 
 def passed_on(request: web.Request) -> dict[str, str]:
     """Headers of the client's request that the services get to see."""
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    if traceparent := request.headers.get("traceparent"):
+        headers["traceparent"] = next_parent(traceparent)
     if request.can_read_body:
         headers["Content-Type"] = request.headers.get("Content-Type", "")
     return headers
@@ -244,14 +309,16 @@ async def on_startup(app: web.Application) -> None:
         timeout=CALL_TIMEOUT,
         auto_decompress=False,
     )
-    app[REDIS] = redis.Redis(
-        host=setting("REDIS_HOST"),
+    pool = redis.ConnectionPool(
+        connection_class=TimedConnection,
+        host=REDIS_HOST,
         port=int(setting("REDIS_PORT", "6379")),
         password=secret("REDIS_PASSWORD_FILE"),
         socket_timeout=1,
         socket_connect_timeout=1,
         max_connections=CONNECTIONS_PER_SERVICE,
     )
+    app[REDIS] = redis.Redis.from_pool(pool)
 
 
 async def on_cleanup(app: web.Application) -> None:
@@ -261,7 +328,7 @@ async def on_cleanup(app: web.Application) -> None:
 
 
 def make_app() -> web.Application:
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
     app.add_routes(
         [
             web.get("/health", health),

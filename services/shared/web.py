@@ -10,6 +10,7 @@ from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from shared.hops import counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
 MAX_BODY_BYTES = 64 * 1024
@@ -21,6 +22,7 @@ def make_app(name: str) -> Flask:
     app = Flask(name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.wsgi_app = counted(name, app.wsgi_app, _route)  # type: ignore[method-assign]
 
     @app.get("/health")
     def health() -> Response:
@@ -52,6 +54,11 @@ def make_app(name: str) -> Flask:
         return answer(Problem(500, "something went wrong on our side"))
 
     return app
+
+
+def _route() -> str:
+    """The rule that the request matched, never its path: labels must stay few."""
+    return request.url_rule.rule if request.url_rule else "other"
 
 
 def answer(problem: Problem) -> Response:

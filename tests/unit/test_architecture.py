@@ -16,6 +16,7 @@ BANNED = {
     "kernel": ("engine", "processes", "sights", "stack", "app", "commands"),
     "processes": ("engine", "kernel", "sights", "stack", "app", "commands"),
     "sights": ("engine", "kernel", "processes", "stack", "app", "commands"),
+    "path": ("engine", "kernel", "sights", "stack", "app", "commands", "front"),
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app")),
 }
 OWNERS = {
@@ -27,6 +28,7 @@ OWNERS = {
     "pydantic": ("spec.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("templates.py", "validation.py"),
+    "prometheus_client": ("front", "view"),
     "click": ("cli.py", "commands"),
 }
 IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
