@@ -23,6 +23,8 @@ COMMANDS = {
     "supervise": ("supervise", "Watch the lab and mend what breaks; `up` starts this by itself."),
     "status": ("look", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
+    "path": ("path", "The request path now: rates, times and errors, hop by hop."),
+    "trace": ("path", "One request as a waterfall."),
     "events": ("look", "The journal: what happened, or what happens."),
     "logs": ("look", "What the services wrote."),
     "exec": ("enter", "Run a command in a service's network namespace."),

@@ -27,7 +27,9 @@ from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from shared.hops import (
     DELAY_S,
+    FORWARDS_HEADER,
     HEADER,
+    NAME_HEADER,
     SENT_HEADER,
     Frame,
     calling,
@@ -50,7 +52,14 @@ REDIS_HOST = setting("REDIS_HOST")
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
-PASSED_BACK = ("Content-Type", "X-Cache", "Location", "Retry-After", "Idempotent-Replayed")
+PASSED_BACK = (
+    "Content-Type",
+    "X-Cache",
+    "Location",
+    "Retry-After",
+    "Idempotent-Replayed",
+    NAME_HEADER,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
@@ -233,6 +242,22 @@ async def deep_health(request: web.Request) -> web.Response:
     return await PRODUCTS.ask(request, "/ready", may_repeat=True, headers=headers)
 
 
+async def options(request: web.Request) -> web.Response:
+    """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): answered here at 0, else counted down.
+
+    Raises HTTPMethodNotAllowed without the header.
+    """
+    forwards = request.headers.get(FORWARDS_HEADER, "")
+    if not forwards.isdecimal():
+        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST", "PUT"])
+    if int(forwards) == 0:
+        return web.Response(status=204, headers={NAME_HEADER: "api-gateway"})
+    upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
+    headers = {**passed_on(request), FORWARDS_HEADER: str(int(forwards) - 1)}
+    path = request.path.removeprefix("/api")
+    return await upstream.ask(request, path, may_repeat=True, headers=headers)
+
+
 async def products(request: web.Request) -> web.Response:
     path = request.path.removeprefix("/api")
     return await PRODUCTS.ask(request, path, may_repeat=True, headers=passed_on(request))
@@ -332,6 +357,7 @@ def make_app() -> web.Application:
     app.add_routes(
         [
             web.get("/health", health),
+            web.options(r"/api/{path:.*}", options),
             web.get("/api/health", deep_health),
             web.get("/api/products", products),
             web.get(r"/api/products/{id:\d+}", products),

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from typing import Any
 
 SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
+FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"
 
 # For experiments: every request takes so much longer in this hop.
 DELAY_S = float(os.environ.get("DELAY_MS", "0")) / 1000

@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared.hops import counted
+from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
 MAX_BODY_BYTES = 64 * 1024
@@ -23,6 +23,13 @@ def make_app(name: str) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.wsgi_app = counted(name, app.wsgi_app, _route)  # type: ignore[method-assign]
+
+    @app.before_request
+    def last_hop() -> Response | None:
+        """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): nobody behind us could pass it on."""
+        if request.method != "OPTIONS" or FORWARDS_HEADER not in request.headers:
+            return None
+        return Response(status=204, headers={NAME_HEADER: name})
 
     @app.get("/health")
     def health() -> Response:
