@@ -24,6 +24,7 @@ COMMANDS = {
     "status": ("look", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
     "events": ("look", "The journal: what happened, or what happens."),
+    "analyze": ("analyze", "What a run's time went to: blame, critical chain, plot, what-if."),
     "logs": ("look", "What the services wrote."),
     "exec": ("enter", "Run a command in a service's network namespace."),
     "shell": ("enter", "A shell in a service's network namespace."),

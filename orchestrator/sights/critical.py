@@ -62,12 +62,18 @@ class Chain:
         return sum(link.in_phase(Phase.SLOT_WAIT) for link in self.links)
 
     @property
+    def start_ns(self) -> int:
+        """From the run's start until the first link."""
+        return self.links[0].hand_over_ns if self.links else 0
+
+    @property
     def hand_over_ns(self) -> int:
+        """The run's start is the first of them."""
         return sum(link.hand_over_ns for link in self.links)
 
     @property
     def rest_ns(self) -> int:
-        """What is no node's time: hand-overs, the run's first steps and its end."""
+        """What is no node's time: hand-overs and the run's end."""
         return self.hand_over_ns + self.tail_ns
 
     @property

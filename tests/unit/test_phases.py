@@ -341,3 +341,15 @@ def test_a_change_is_spread_over_the_attempts_to_the_nanosecond() -> None:
     once = fold(Journey({"a": {}}, {"a": [3]}, {"a": 0}).records())
     with pytest.raises(UsageError, match="no backoff"):
         play(once, [parse("a.backoff=+1s", once.nodes)])
+
+
+def test_the_heaviest_waiter_is_played_first() -> None:
+    """While `first` holds the only slot, `short` waits before `long`, on which more hangs."""
+    needs = {"first": {}, "short": {}, "long": {}, "next": {"long": READY}}
+    work = {"first": [1], "short": [2], "long": [4], "next": [8]}
+    journey = Journey(needs, work, dict.fromkeys(needs, 0), workers=1)
+    run = fold(journey.records())
+    assert run.nodes["short"].in_phase(SLOT) == (1 + 4) * TICK_NS
+    assert [node.segments for node in play(run).nodes.values()] == [
+        node.segments for node in run.nodes.values()
+    ]
