@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.engine.bus import Bus, Sight
-from orchestrator.engine.executor import Executor, Result
+from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
 from orchestrator.errors import (
     BusyError,
@@ -336,7 +336,12 @@ class App:
             bus.add(sight)
         self._current["bus"] = bus
         executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers)
-        bus.emit(RunStarted(command, self.digest, tuple(nodes), procfs.boot_id()))
+        needs, boot = recorded_needs(nodes, action), procfs.boot_id()
+        bus.emit(
+            RunStarted(
+                command, self.digest, tuple(nodes), boot, needs, max_workers=self.max_workers
+            )
+        )
         for event in first:
             bus.emit(event)
         try:

@@ -26,6 +26,7 @@ COMMANDS = {
     "path": ("path", "The request path now: rates, times and errors, hop by hop."),
     "trace": ("path", "One request as a waterfall."),
     "events": ("look", "The journal: what happened, or what happens."),
+    "analyze": ("analyze", "What a run's time went to: blame, critical chain, plot, what-if."),
     "logs": ("look", "What the services wrote."),
     "exec": ("enter", "Run a command in a service's network namespace."),
     "shell": ("enter", "A shell in a service's network namespace."),

@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 @target_options
 def plan(target: Target, as_json: bool) -> None:
     """What `up` would do, node by node in the order of needs, and why; changes nothing."""
-    from orchestrator.engine.plan import topological
+    from orchestrator.needs import topological
 
     if target.is_absent():
         app = target.open()

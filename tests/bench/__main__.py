@@ -17,8 +17,7 @@ from pathlib import Path
 from names import next_name
 from rig import World
 
-from orchestrator.sights import journal
-from orchestrator.sights.history import critical_path, last_run, spans
+from orchestrator.sights.timings import last_times
 
 
 def main() -> None:
@@ -61,10 +60,7 @@ def measure(world: World, rounds: int) -> dict[str, list[float]]:
 
 def ratio(world: World) -> float:
     """The last `up`: its wall time ÷ the nodes' own time along its critical path."""
-    records = journal.read(world.state / f"shop@{world.host}" / "journal.jsonl").records
-    run = last_run(records, command="up")
-    wall_s = (run[-1].mono_ns - run[0].mono_ns) / 1e9
-    return wall_s / sum(span.seconds for span in critical_path(spans(run)))
+    return last_times(world.state / f"shop@{world.host}" / "journal.jsonl")["up"].ratio
 
 
 def show(rows: dict[str, list[float]]) -> None:
