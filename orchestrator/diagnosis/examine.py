@@ -29,7 +29,7 @@ from orchestrator.processes.gate import ask as ask_probe
 from orchestrator.processes.probes import Answer
 from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import State
-from orchestrator.traffic import ready_command, request_command
+from orchestrator.traffic import request_command
 
 DEADLINE_S = 30.0  # for everything; each question has a shorter one of its own
 CHECK_S = 5.0
@@ -138,7 +138,8 @@ class Examination:
         match resource:
             case Namespace(filename=filename):
                 command = f"ip netns list | grep -w {filename}"
-                found = transport.observed("namespace", name, seen.observed[name], command)
+                text = f"{filename} is live, lo is up"
+                found = transport.observed("namespace", name, seen.observed[name], text, command)
                 if found.verdict is Verdict.BROKEN and "not as wanted" in found.evidence:
                     return []  # a file for `ip netns exec`: drift
                 return [found]
@@ -164,10 +165,12 @@ class Examination:
                 return [Finding("rules", name, Verdict.BROKEN, text, shell.run("iptables-save"))]
             return [network.rules(self.site.nat, seen.tables, shell)]
         kind = name.partition(":")[0]
-        if kind in ("mount", "link"):
-            layer = "namespace" if kind == "mount" else "file"
-            command = "findmnt /run/netns" if kind == "mount" else f"ls -l {name[5:]}"
-            return [transport.observed(layer, name, seen.observed[name], command)]
+        if kind == "mount":
+            text, command = "/run/netns is mounted", "findmnt /run/netns"
+            return [transport.observed("namespace", name, seen.observed[name], text, command)]
+        if kind == "link":
+            text, command = "points to the rendered file", f"ls -l {_short(name)}"
+            return [transport.observed("file", name, seen.observed[name], text, command)]
         return []
 
     def _jobs(self, names: Sequence[str], seen: Seen) -> None:
@@ -218,7 +221,7 @@ class Examination:
         whole = self._whole(self.found)
         rules_are_well = not (self._is_broken(RULES) or self._is_broken(FORWARDING))
         asked_places, asked_services = [], []
-        for label, place in places.items():
+        for place in places.values():
             here = [name for name in services if self.site.place_of(_short(name)) is place]
             passes = any(self.site.passes_rules(name) for name in here)
             if whole.issuperset(place.nodes) and (rules_are_well or not passes):
@@ -270,7 +273,8 @@ class Examination:
         for name, answers in zip(services, given, strict=True):
             spec, running = self.app.stack.services[_short(name)], seen.running[name]
             address = str(self.app.stack.address_of(_short(name)))
-            command = self.shell.run(ready_command(spec.readiness, address))
+            secrets = self.app.lab.state_dir / "secrets"
+            command = transport.probe_command(spec.readiness, address, secrets, self.shell)
             for layer, answer in answers:
                 found = transport.answer(name, layer, answer, command, running)
                 self.found[name].append(found)

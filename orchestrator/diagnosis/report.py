@@ -42,7 +42,7 @@ def lines(found: Diagnosis, *, everything: bool = False) -> Iterator[tuple[Verdi
         yield from _rows(walk)
     else:
         yield from _platform(found)
-    yield from _conclusion(found, everything=everything)
+    yield from _conclusion(found)
 
 
 def _rows(walk: Walk) -> Iterator[tuple[Verdict, str]]:
@@ -67,7 +67,7 @@ def _platform(found: Diagnosis) -> Iterator[tuple[Verdict, str]]:
             yield last.verdict, text.rstrip()
 
 
-def _conclusion(found: Diagnosis, *, everything: bool) -> Iterator[tuple[Verdict | None, str]]:
+def _conclusion(found: Diagnosis) -> Iterator[tuple[Verdict | None, str]]:
     what = found.asked or "the platform"
     culprit = found.culprit
     if culprit is None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from orchestrator.diagnosis.findings import Finding, Verdict
 from orchestrator.diagnosis.network import Shell
 from orchestrator.kernel.listening import Listening
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
+from orchestrator.spec import Readiness
+from orchestrator.traffic import ready_command
 
 STOPPED = frozenset("Tt")  # proc_pid_stat(5): stopped by a signal, or by a tracer
 CHANGED = "its configuration has changed"  # Service.observe: it runs, but not as wanted
@@ -104,9 +107,10 @@ def syn(
     if not attempts:
         return Finding("syn", node, Verdict.SKIPPED, "nobody could be asked to connect")
     names = ", ".join(dict.fromkeys(each.caller for each in attempts))
+    where = ", ".join(dict.fromkeys(f"{each.address}:{each.port}" for each in attempts))
     first = attempts[0]
     what = "refused at once" if first.outcome is Outcome.REFUSED else first.text
-    text = f"{first.address}:{first.port}: {what}, asked by {names}"
+    text = f"{where}: {what}, asked by {names}"
     return Finding("syn", node, Verdict.OK, text, _connect(first, shell))
 
 
@@ -175,6 +179,19 @@ def answer(node: str, layer: str, given: Answer | None, command: str, running: R
     return Finding(layer, node, Verdict.OK, given.text, command)
 
 
+def probe_command(ready: Readiness, address: str, secrets: Path, shell: Shell) -> str:
+    """What a person types to ask the same with the service's own password."""
+    if want := ready.postgres:
+        password = f"PGPASSWORD=$(cat {secrets / want.password}) " if want.password else ""
+        options = f"-h {address} -p {want.port} -U {want.user} -d {want.database}"
+        return password + shell.run(f"psql {options} -c 'SELECT 1'")
+    if cache := ready.redis:
+        password = f"REDISCLI_AUTH=$(cat {secrets / cache.password}) " if cache.password else ""
+        user = f"--user {cache.user} " if cache.user else ""
+        return password + shell.run(f"redis-cli -h {address} -p {cache.port} {user}ping")
+    return shell.run(ready_command(ready, address))
+
+
 def room(node: str, running: Running) -> Finding | None:
     """For a service without a query: its data directory has no room."""
     if not running.full:
@@ -197,9 +214,9 @@ def job(
     return Finding("job", node, verdict, text, f"orchestrator logs {node}", tuple(log))
 
 
-def observed(layer: str, node: str, seen: Observation, command: str) -> Finding:
+def observed(layer: str, node: str, seen: Observation, is_well: str, command: str) -> Finding:
     """What the resource itself says: for layers that need no closer look."""
     if seen.state is State.PRESENT:
-        return Finding(layer, node, Verdict.OK, seen.detail or "as wanted", command)
+        return Finding(layer, node, Verdict.OK, is_well, command)
     text = seen.detail or "it is not there"
     return Finding(layer, node, Verdict.BROKEN, text, command)
