@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,8 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def _start(words: list[str]) -> tuple[int, Any, Any]:
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+def _start(words: list[str]) -> tuple[int, int, int]:
+    out, err = (os.memfd_create(name) for name in ("out", "err"))
     pid = os.fork()
     if pid:
         return pid, out, err
@@ -66,7 +65,7 @@ def _start(words: list[str]) -> tuple[int, Any, Any]:
     code = 1
     try:
         for descriptor, file in ((1, out), (2, err)):
-            os.dup2(file.fileno(), descriptor)
+            os.dup2(file, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["orchestrator", *words]
         main()
@@ -79,10 +78,10 @@ def _start(words: list[str]) -> tuple[int, Any, Any]:
         os._exit(code)
 
 
-def _finish(pid: int, out: Any, err: Any) -> dict[str, Any]:
+def _finished(pid: int, *files: int) -> dict[str, Any]:
     _, status = os.waitpid(pid, 0)
     texts = []
-    for file in (out, err):
-        with file:
-            texts.append(Path(f"/proc/self/fd/{file.fileno()}").read_text())
+    for file in files:
+        texts.append(Path(f"/proc/self/fd/{file}").read_text())
+        os.close(file)
     return {"code": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1]}

@@ -39,6 +39,7 @@ class Caller:
     label: str
     path: Path | None
     node: str  # to blame if it alone does not get through
+    device: str  # by which packets leave
     target: IPv4Address
     source: IPv4Address
 
@@ -50,7 +51,9 @@ class Caller:
 def callers(site: Site, place: Place, whole: set[str]) -> list[Caller]:
     """The host, and each declared caller whose own place is whole."""
     found = [
-        Caller(HOST, None, f"bridge:{veth.bridge}", veth.address.ip, site.gateway(veth))
+        Caller(
+            HOST, None, f"bridge:{veth.bridge}", veth.bridge, veth.address.ip, site.gateway(veth)
+        )
         for veth in place.veths
     ]
     here = [name for name in site.stack.services if site.place_of(name) is place]
@@ -59,8 +62,8 @@ def callers(site: Site, place: Place, whole: set[str]) -> list[Caller]:
         shared = site.address_for(place, other)
         if shared and label != place.label and whole.issuperset(other.nodes):
             target, own = shared
-            address = target.address.ip
-            found.append(Caller(label, other.path, own.name, address, own.address.ip))
+            ends = target.address.ip, own.address.ip
+            found.append(Caller(label, other.path, own.name, own.inner, *ends))
     return found
 
 
@@ -116,15 +119,16 @@ def _published(
     and FORWARD, as a client outside does."""
     veth = place.veths[0]
     gateway = site.gateway(veth)
-    host = Caller(HOST, None, "nat:rules", veth.address.ip, gateway)
+    host = Caller(HOST, None, "nat:rules", veth.bridge, veth.address.ip, gateway)
     for port in site.stack.services[service].ports:
         for address in (LOCALHOST, gateway):
             yield host, address, port.host, True
         for other in site.places.values():
             shared = site.address_for(place, other)
             if other is not place and shared and whole.issuperset(other.nodes):
-                own = shared[1].address.ip
-                caller = Caller(other.label, other.path, "nat:rules", veth.address.ip, own)
+                own = shared[1]
+                ends = veth.address.ip, own.address.ip
+                caller = Caller(other.label, other.path, "nat:rules", own.inner, *ends)
                 yield caller, gateway, port.host, True
                 break
 
@@ -197,6 +201,7 @@ def _way(
         caller.label,
         caller.namespace,
         caller.node,
+        caller.device,
         caller.target,
         source,
         str(caller.source),
@@ -214,7 +219,8 @@ def route(namespace: Path | None, target: IPv4Address) -> tuple[str, str]:
             channel.connect((str(target), DISCARD))
             return str(channel.getsockname()[0]), ""
     except OSError as error:
-        return "", error.strerror or str(error)
+        words = {errno.EINVAL: "blackhole", errno.EACCES: "prohibited"}  # ip-route(8), types
+        return "", words.get(error.errno or 0) or error.strerror or str(error)
 
 
 async def counted(site: Site, failed: Sequence[tuple[str, Attempt]]) -> list[Counted]:
@@ -245,7 +251,7 @@ async def counted(site: Site, failed: Sequence[tuple[str, Attempt]]) -> list[Cou
 
 def _caller(each: Attempt) -> Caller:
     path = linux.NETNS_DIR / each.namespace if each.namespace else None
-    return Caller(each.caller, path, each.node, IPv4Address(each.address), LOCALHOST)
+    return Caller(each.caller, path, each.node, "", IPv4Address(each.address), LOCALHOST)
 
 
 async def _rules(spaces: Iterable[str]) -> dict[str, Tables]:

@@ -254,8 +254,9 @@ class Examination:
         """Silence that neither neighbours nor routes explain: which rule swallowed it?"""
         failed: list[tuple[str, Attempt]] = []
         for name in services:
-            syn = next((each for each in self.found[name] if each.layer == "syn"), None)
-            if syn is not None and syn.verdict is Verdict.BROKEN:
+            way = [each for node in self.site.way(name) for each in self.found[node]]
+            broken = [each.layer for each in way if each.verdict is Verdict.BROKEN]
+            if broken == ["syn"]:
                 tried = asked.attempts[_short(name)]
                 bad = [each for each in tried if each.outcome is not Outcome.CONNECTED]
                 failed += [(_short(name), each) for each in bad]

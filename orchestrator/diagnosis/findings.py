@@ -49,6 +49,7 @@ class Finding:
     evidence: str
     command: str = ""
     details: tuple[str, ...] = ()
+    mend: str = ""  # where it takes more than bringing back what the stack wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,17 @@ class Diagnosis:
 
     @property
     def shown_walk(self) -> Walk:
-        """The walk to show: the one asked for if the culprit is on it, else where it was found."""
+        """The walk to show: the one asked for if the culprit is on it, else a service's that
+        leads there."""
         own = next((walk for walk in self.walks if walk.node == self.asked), self.walks[-1])
         if self.culprit is None or self.culprit in own.findings:
             return own
-        return next(walk for walk in self.walks if self.culprit in walk.findings)
+        holding = [walk for walk in self.walks if self.culprit in walk.findings]
+
+        def rank(walk: Walk) -> tuple[bool, bool]:
+            return walk.node not in self.chain, not walk.node.startswith("service:")
+
+        return min(holding, key=rank)
 
 
 # Layers that fail because of what is below them: not worth a line where that is named.

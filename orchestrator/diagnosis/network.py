@@ -127,6 +127,7 @@ class Way:
     caller: str
     namespace: str  # in /run/netns; empty: the host
     node: str
+    device: str
     target: IPv4Address
     source: str
     wanted_source: str
@@ -150,7 +151,11 @@ def neighbour(veth: Veth, mac: str, ways: Sequence[Way], shell: Shell) -> Findin
         text = f"{way.caller} holds {entry.mac} for {way.target}, which is {mac}"
     # One caller alone: its own side is to blame.
     node = veth.name if len(bad) == len(ways) else way.node
-    return Finding("neighbour", node, Verdict.BROKEN, text, _neigh(way, shell))
+    mend = ""
+    if entry is not None and not entry.failed:
+        device = way.device or "DEV"
+        mend = shell.ip(f"neigh del {way.target} dev {device}", way.namespace)
+    return Finding("neighbour", node, Verdict.BROKEN, text, _neigh(way, shell), mend=mend)
 
 
 def _neigh(way: Way, shell: Shell) -> str:
@@ -184,16 +189,25 @@ def routes(target: str, ways: Sequence[Way], shell: Shell) -> Iterator[Finding]:
         command = shell.ip(f"route get {way.target}", way.namespace)
         if way.error:
             text = f"{way.caller} has no route to {way.target}: {way.error}"
-            yield Finding("route", way.node, Verdict.BROKEN, text, command)
+            yield Finding(
+                "route", way.node, Verdict.BROKEN, text, command, mend=_unroute(way, shell)
+            )
         elif way.source != way.wanted_source:
             text = f"{way.caller} would send to {way.target} from {way.source}"
             text += f", wanted {way.wanted_source}"
-            yield Finding("route", way.node, Verdict.BROKEN, text, command)
+            yield Finding(
+                "route", way.node, Verdict.BROKEN, text, command, mend=_unroute(way, shell)
+            )
         else:
             good.append((way, command))
     if good:
         text = f"{good[0][0].target} is on the link for {', '.join(way.caller for way, _ in good)}"
         yield Finding("route", target, Verdict.OK, text, good[0][1])
+
+
+def _unroute(way: Way, shell: Shell) -> str:
+    listing = shell.ip(f"route show table all match {way.target}", way.namespace)
+    return f"take the route away that is not the link's own: {listing}"
 
 
 def settings(
@@ -262,4 +276,6 @@ def denials(counted: Counted, shell: Shell) -> Iterator[Finding]:
             text = f"{rule.table}: {rule.line} took {came} packets while we tried to connect"
             chain = rule.line.split()[1]
             command = shell.run(f"iptables -t {rule.table} -vnL {chain}", counted.namespace)
-            yield Finding("rules", counted.node, Verdict.BROKEN, text, command)
+            gone = f"iptables -t {rule.table} -D {rule.line[3:]}"
+            mend = f"whose rule is that? {shell.run(gone, counted.namespace)}"
+            yield Finding("rules", counted.node, Verdict.BROKEN, text, command, mend=mend)

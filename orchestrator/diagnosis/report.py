@@ -85,9 +85,9 @@ def _conclusion(found: Diagnosis) -> Iterator[tuple[Verdict | None, str]]:
         yield None, f"  show: {culprit.command}"
     for text in culprit.details:
         yield None, f"  log:  {text}"
+    yield None, f"  mend: {culprit.mend or 'orchestrator replay'}"
     for other in found.others:
         yield other.verdict, f"also: {_brief(other)}"
-    yield None, "  mend: orchestrator replay"
 
 
 def _brief(finding: Finding) -> str:

@@ -16,6 +16,7 @@ from orchestrator.spec import Readiness
 from orchestrator.traffic import ready_command
 
 STOPPED = frozenset("Tt")  # proc_pid_stat(5): stopped by a signal, or by a tracer
+MAKE_ROOM = "make room there"
 CHANGED = "its configuration has changed"  # Service.observe: it runs, but not as wanted
 
 
@@ -169,13 +170,17 @@ def listener(
 def answer(node: str, layer: str, given: Answer | None, command: str, running: Running) -> Finding:
     """What the service's own probe said; None: it was not asked."""
     if given is None:
-        text = "not asked, since something that it needs is broken"
+        text = "not asked, since something below is broken"
         return Finding(layer, node, Verdict.SKIPPED, text, command)
     if not given.passed:
-        return Finding(layer, node, Verdict.BROKEN, given.text, command, running.log)
+        name = node.partition(":")[2]
+        mend = f"orchestrator logs {name}; orchestrator replay {name}"
+        return Finding(layer, node, Verdict.BROKEN, given.text, command, running.log, mend)
     if running.full and layer == "query":
         text = f"{given.text}, but {', '.join(running.full)} is full: it cannot write"
-        return Finding(layer, node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log)
+        return Finding(
+            layer, node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log, MAKE_ROOM
+        )
     return Finding(layer, node, Verdict.OK, given.text, command)
 
 
@@ -197,7 +202,9 @@ def room(node: str, running: Running) -> Finding | None:
     if not running.full:
         return None
     text = f"{', '.join(running.full)} is full"
-    return Finding("query", node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log)
+    return Finding(
+        "query", node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log, MAKE_ROOM
+    )
 
 
 def job(
