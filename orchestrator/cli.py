@@ -34,6 +34,7 @@ COMMANDS = {
     "schema": ("check", "Print the stack file's JSON Schema, for editors."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
     "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
+    "why": ("why", "Why a node does not answer: the first broken layer, with the evidence."),
     "graph": ("draw", "The dependency graph."),
     "topology": ("draw", "The network as the kernel has it now."),
     "rules": ("draw", "Our iptables rules with counters and explanations."),

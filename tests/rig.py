@@ -43,6 +43,10 @@ class Done:
     def json(self) -> Any:
         return json.loads(self.ok().out)
 
+    def json_of_failure(self) -> Any:
+        """Of a command that says with its exit code what it found."""
+        return json.loads(self.out)
+
 
 def run(
     *words: str | Path, timeout_s: float = TIMEOUT_S, env: dict[str, str] | None = None
