@@ -14,7 +14,7 @@ from collections.abc import Iterator
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
 TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK: the upper two bits are flags
 
 
@@ -30,18 +30,34 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of each message in what one recv gave. Raises OSError for an error in it."""
+    """(type, body) of each message in what one recv gave.
+
+    Raises OSError for an error in it, EINTR for a dump that what it lists changed under.
+    """
     offset, end = 0, len(data)
     while offset + HEADER.size <= end:
-        length, kind, _, _, _ = HEADER.unpack_from(data, offset)
+        length, kind, flags, _, _ = HEADER.unpack_from(data, offset)
         if length < HEADER.size or offset + length > end:
             raise OSError(errno.EBADMSG, "netlink message is cut short")
+        if flags & NLM_F_DUMP_INTR:
+            raise OSError(errno.EINTR, "the kernel changed what it was listing")
         body = data[offset + HEADER.size : offset + length]
         if kind == NLMSG_ERROR:
             (code,) = struct.unpack_from("=i", body)
             if code:
                 raise OSError(-code, os.strerror(-code))
         yield kind, body
+        offset += (length + 3) & ~3
+
+
+def attributes(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of each attribute from the offset on."""
+    end = len(body)
+    while offset + ATTRIBUTE.size <= end:
+        length, kind = ATTRIBUTE.unpack_from(body, offset)
+        if length < ATTRIBUTE.size or offset + length > end:
+            return
+        yield kind & TYPE_MASK, body[offset + ATTRIBUTE.size : offset + length]
         offset += (length + 3) & ~3
 
 

@@ -46,12 +46,12 @@ def usage(sandboxes: Iterable[int]) -> Usage:
         waiting += _children(pid, threads)
         for thread in threads:
             try:
-                on_cpu, waited, _ = _read(f"{PROC}/{pid}/task/{thread}/schedstat").split()
+                on_cpu, waited, _ = read(f"{PROC}/{pid}/task/{thread}/schedstat").split()
                 found.threads[int(thread)] = (int(on_cpu), int(waited))
             except (OSError, ValueError):
                 continue
         try:
-            _, resident, shared, *_ = (int(n) for n in _read(f"{PROC}/{pid}/statm").split())
+            _, resident, shared, *_ = (int(n) for n in read(f"{PROC}/{pid}/statm").split())
             found.descriptors += _descriptors(f"{PROC}/{pid}/fd")
         except (OSError, ValueError):
             continue
@@ -72,7 +72,7 @@ def _children(pid: int, threads: Iterable[str]) -> list[int]:
     found: list[int] = []
     for thread in threads:
         try:
-            found += [int(each) for each in _read(f"{PROC}/{pid}/task/{thread}/children").split()]
+            found += [int(each) for each in read(f"{PROC}/{pid}/task/{thread}/children").split()]
         except OSError:
             continue
     return found
@@ -83,8 +83,8 @@ def _descriptors(directory: str) -> int:
     return os.stat(directory).st_size or len(os.listdir(directory))  # noqa: PTH116, PTH208
 
 
-def _read(path: str) -> bytes:
-    """All of a small file of procfs; a third of the time that pathlib takes."""
+def read(path: str) -> bytes:
+    """All of a small file of procfs, in a third of the time that pathlib takes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         text = b""

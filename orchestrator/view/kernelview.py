@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orchestrator.app import App
 from orchestrator.errors import OrchestratorError
-from orchestrator.kernel import iptables
-from orchestrator.kernel.iptables import Tables
+from orchestrator.kernel import iptables, rulecounters
+from orchestrator.kernel.rulecounters import RuleCounter
 from orchestrator.linux import in_thread
 from orchestrator.view.collector import KernelCollector
 from orchestrator.view.edges import Sorter
@@ -49,7 +50,8 @@ class KernelView:
 
     def __init__(self, app: App, *, clock: Callable[[], float] = time.monotonic) -> None:
         plan = plan_of(app)
-        self._sampler, self._figuring, self._clock = Sampler(plan), Figuring(plan), clock
+        self._plan, self._clock = plan, clock
+        self._sampler, self._figuring = Sampler(plan), Figuring(plan)
         self._turn = asyncio.Lock()
         self._looking = threading.Lock()  # a cancelled refresh leaves its thread at work
         self._next_s = -float("inf")
@@ -62,21 +64,21 @@ class KernelView:
             if now_s < self._next_s:
                 return
             self._next_s = now_s + PERIOD_S
-            tables = await _rules()
-            await in_thread(self._look, tables)
+            rules = await self._rules()
+            await in_thread(self._look, rules)
 
-    def _look(self, tables: Tables | None) -> None:
+    def _look(self, rules: Sequence[RuleCounter] | None) -> None:
         with self._looking:
-            sample = self._sampler.take()
-            if tables is not None:
-                counted = {(r.table, r.line): (r.packets, r.bytes) for r in tables.rules}
-                sample = replace(sample, rules=counted)
+            sample = replace(self._sampler.take(), rules=rules)
             self.collector.show(self._figuring.add(sample))
 
-
-async def _rules() -> Tables | None:
-    """None where they cannot be read now."""
-    try:
-        return await iptables.save()
-    except (OrchestratorError, OSError, subprocess.SubprocessError):
-        return None
+    async def _rules(self) -> Sequence[RuleCounter] | None:
+        """None where they cannot be read now."""
+        with contextlib.suppress(OSError):
+            if found := await in_thread(rulecounters.read, self._plan.chains):
+                return found
+        try:
+            live = await iptables.save()
+        except (OrchestratorError, OSError, subprocess.SubprocessError):
+            return None
+        return rulecounters.from_tables(live, self._plan.rules)

@@ -52,11 +52,24 @@ class Plan:
     addresses: Mapping[bytes, str]  # packed → space
     links: Mapping[str, tuple[Link, ...]]  # by space
     edges: tuple[Edge, ...]
-    rules: Mapping[tuple[str, str], str]  # (table, line of iptables-save) → label
+    rules: tuple[Rule, ...]
+    mark: str  # of the lab
 
     def at(self, space: str) -> list[Hop]:
         """The hops that live there."""
         return [hop for hop in self.hops if hop.space == space]
+
+    @property
+    def chains(self) -> list[tuple[str, str]]:
+        """(table, chain) that have rules of ours."""
+        return list(dict.fromkeys((rule.table, rule.chain) for rule in self.rules))
+
+    def label(self, table: str, comment: str) -> str:
+        """`nat/publish-8080`: table, and what the rule's comment says after the lab's mark.
+
+        Rules of several networks that are there for the same reason have one label.
+        """
+        return f"{table}/{comment.removeprefix(f'{self.mark} ')}"
 
 
 def plan_of(app: App) -> Plan:
@@ -87,7 +100,8 @@ def plan_of(app: App) -> Plan:
             if service.networks
         },
         edges=tuple(dict.fromkeys(edges_of(stack))),
-        rules=labels(rules, lab.mark),
+        rules=rules,
+        mark=lab.mark,
     )
 
 
@@ -121,14 +135,3 @@ def edges_of(stack: Stack) -> Iterable[Edge]:
             server = stack.jobs[need].of if need in stack.jobs else need
             if server != name:
                 yield Edge(name, server)
-
-
-def labels(rules: Iterable[Rule], mark: str) -> dict[tuple[str, str], str]:
-    """`nat/publish-8080`: table, and what the rule's comment says after the lab's mark.
-
-    Rules of several networks that are there for the same reason have one label.
-    """
-    return {
-        (rule.table, rule.line()): f"{rule.table}/{rule.comment.removeprefix(f'{mark} ')}"
-        for rule in rules
-    }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.kernel.linkstats import LinkCounters
+from orchestrator.kernel.rulecounters import RuleCounter
 from orchestrator.kernel.sockdiag import Socket
 from orchestrator.processes.usage import Usage
 
@@ -25,5 +26,5 @@ class Sample:
 
     spaces: Mapping[str, Space] = field(default_factory=dict)
     usage: Mapping[str, Usage] = field(default_factory=dict)  # by hop
-    rules: Mapping[tuple[str, str], tuple[int, int]] | None = None  # → packets, bytes
+    rules: Sequence[RuleCounter] | None = None
     conntrack: tuple[int, int] | None = None  # entries, limit

@@ -14,15 +14,15 @@ from orchestrator.kernel.linkstats import LinkCounters
 from orchestrator.kernel.sockdiag import Socket, State
 from orchestrator.linux import inside
 from orchestrator.processes import procfs
-from orchestrator.processes.usage import Usage, usage
+from orchestrator.processes.usage import Usage, read, usage
 from orchestrator.view.plan import Hop, Link, Plan
 from orchestrator.view.sample import Sample, Space
 
-SOCKSTAT = Path("/proc/thread-self/net/sockstat")  # this thread's namespace: proc_pid_net(5)
-NETNS = Path("/proc/thread-self/ns/net")
+SOCKSTAT = "/proc/thread-self/net/sockstat"  # this thread's namespace: proc_pid_net(5)
+NETNS = "/proc/thread-self/ns/net"
 CONNTRACK = Path("/proc/sys/net/netfilter")  # each network namespace has a table of its own
 CONNTRACK_FILES = ("nf_conntrack_count", "nf_conntrack_max")
-TIME_WAIT = re.compile(r"^TCP:.* tw (\d+)", re.MULTILINE)
+TIME_WAIT = re.compile(rb"^TCP:.* tw (\d+)", re.MULTILINE)
 
 # A server that closes first collects them by the ten thousand, at 3 µs each to read. Beyond
 # this number a namespace's others are read without them, and only about so many of them.
@@ -68,7 +68,7 @@ def read_space(path: Path, links: Iterable[Link]) -> Space:
         diag = opened.enter_context(sockdiag.open_channel())
         route = opened.enter_context(linkstats.open_channel())
         inode = os.stat(NETNS).st_ino  # noqa: PTH116 - the link's target, in this thread
-        waiting = TIME_WAIT.search(SOCKSTAT.read_text())
+        waiting = TIME_WAIT.search(read(SOCKSTAT))
         keep = opened.pop_all()
     with keep:
         counters: dict[str, LinkCounters] = {}

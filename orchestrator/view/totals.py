@@ -63,13 +63,13 @@ class Totals:
         self._retransmits = dict.fromkeys((*plan.edges, *ingress), 0)
         links = [link for each in plan.links.values() for link in each]
         self._links = {key: dict.fromkeys(links, 0) for key in LINK_FIELDS}
-        self._packets = dict.fromkeys(plan.rules.values(), 0)
+        self._packets = {plan.label(rule.table, rule.comment): 0 for rule in plan.rules}
         self._bytes = dict(self._packets)
         # What could not be read this time goes on from its last reading: one for each place.
         self._threads: _ByPlace[tuple[int, int]] = defaultdict(Odometer)
         self._counters: _ByPlace[tuple[str, int, int]] = defaultdict(Odometer)
         self._sockets: _ByPlace[tuple[int, int]] = defaultdict(Odometer)
-        self._rules: Odometer[tuple[tuple[str, str], int]] = Odometer()
+        self._rules: Odometer[tuple[str, Hashable, int]] = Odometer()
 
     @property
     def edges(self) -> list[Edge]:
@@ -133,13 +133,13 @@ class Totals:
         if sample.rules is None:
             return
         values = {
-            (rule, index): counted[index]
-            for rule, counted in sample.rules.items()
-            if rule in self._plan.rules
-            for index in (0, 1)
+            (label, rule.identity, index): counted
+            for rule in sample.rules
+            if (label := self._plan.label(rule.table, rule.comment)) in self._packets
+            for index, counted in enumerate((rule.packets, rule.bytes))
         }
-        for (rule, index), came in self._rules.advance(values).items():
-            (self._bytes if index else self._packets)[self._plan.rules[rule]] += came
+        for (label, _, index), came in self._rules.advance(values).items():
+            (self._bytes if index else self._packets)[label] += came
 
 
 _ByPlace = defaultdict[Hashable, Odometer[K]]
