@@ -45,6 +45,7 @@ class Templates:
         )
         context = {
             "address": self._address,
+            "bridge": self._bridge,
             "secret": self._secrets.get,
             "stack": self._stack.name,
             "services": list(self._stack.services),
@@ -62,3 +63,9 @@ class Templates:
         if service not in self._stack.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return str(self._stack.address_of(service))
+
+    def _bridge(self, network: str) -> str:
+        """The host's own address on the network: where services reach the host."""
+        if network not in self._stack.networks:
+            raise jinja2.UndefinedError(f"unknown network {network}")
+        return str(self._stack.networks[network].address.ip)
