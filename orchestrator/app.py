@@ -11,11 +11,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator import former
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -23,7 +24,6 @@ from orchestrator.errors import (
     BusyError,
     HostError,
     OrchestratorError,
-    SpecError,
     UsageError,
 )
 from orchestrator.events import (
@@ -39,11 +39,13 @@ from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import lock
 from orchestrator.preflight import check_host
+from orchestrator.presence import leave_out
 from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.service import Job, Service
+from orchestrator.programs import is_installed
 from orchestrator.replay import (
     Proof,
     Radius,
@@ -56,7 +58,7 @@ from orchestrator.replay import (
 )
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
-from orchestrator.spec import Stack
+from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
 from orchestrator.stackfile import parse_stack
 
@@ -103,13 +105,18 @@ HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host acro
 
 @dataclass(frozen=True)
 class App:
-    """One stack on one lab; everything that a command needs."""
+    """One stack on one lab; everything that a command needs.
+
+    `stack` is what this host can run of the `whole`.
+    """
 
     stack: Stack
     directory: Path
     text: str
     lab: Lab
     max_workers: int
+    whole: Stack
+    left_out: Mapping[str, When] = field(default_factory=dict)
 
     @cached_property
     def compiler(self) -> Compiler:
@@ -121,6 +128,7 @@ class App:
             emit=self.emit,
             netlink=Netlink(),
             secrets=Secrets(self.lab.state_dir / "secrets"),
+            whole=self.whole,
         )
 
     @cached_property
@@ -159,39 +167,16 @@ class App:
             await check_host(self.stack, self.lab, self.compiler)
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
-            if orphans:
+            if await former.is_any_there(orphans):
                 result = await self._run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
-            self._record()
+            former.record(self.lab, self.text)
             return await self._run("up", nodes, Action.ENSURE, sights, complain)
 
-    @property
-    def _recorded(self) -> Path:
-        return self.lab.run_dir / "stack.yaml"
-
-    def _record(self) -> None:
-        """Keeps the stack that is up: `down` takes that away, whatever became of the file."""
-        self.lab.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._recorded.with_suffix(".new")
-        draft.write_text(self.text)
-        draft.rename(self._recorded)
-
     def _orphans(self) -> dict[str, Node]:
-        """Nodes of the stack that is up which this stack no longer has."""
-        try:
-            text = self._recorded.read_text()
-            stack = parse_stack(text, str(self._recorded))
-        except (OSError, SpecError):
-            return {}
-        if text == self.text:
-            return {}
-        former = replace(self.compiler, stack=stack).nodes()
-        gone = {name: node for name, node in former.items() if name not in self.nodes}
-        return {
-            name: replace(node, needs={n: s for n, s in node.needs.items() if n in gone})
-            for name, node in gone.items()
-        }
+        same = self.text if not self.left_out else None
+        return former.orphans(self.compiler, self.nodes, unless=same)
 
     async def blast_radius(self, word: str, *, cascade: bool, with_deps: bool) -> Replay:
         """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
@@ -380,6 +365,7 @@ def open_app(
     path: Path, *, host: str, state_root: Path, run_root: Path, max_workers: int = 32
 ) -> App:
     """The app of a stack file on a host. Raises UsageError, SpecError."""
-    stack, text = load_stack(path)
-    lab = Lab(stack.name, host, state_root, run_root)
-    return App(stack, path.resolve().parent, text, lab, max_workers)
+    whole, text = load_stack(path)
+    stack, left_out = leave_out(whole, lambda program: is_installed(whole, program))
+    lab = Lab(whole.name, host, state_root, run_root)
+    return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out)

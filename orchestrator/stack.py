@@ -5,7 +5,6 @@ from __future__ import annotations
 import pwd
 import re
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +29,7 @@ from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import User
 from orchestrator.processes.service import Job, Program, Service
+from orchestrator.programs import search_path
 from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import Emit, Gate, Resource
 from orchestrator.spec import PORT_SIDE, Condition, Process, Stack
@@ -37,7 +37,6 @@ from orchestrator.spec import Service as SpecService
 from orchestrator.templates import Templates
 from orchestrator.users import uids_of
 
-SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8): the real servers
 STAGES = {
     Condition.STARTED: Stage.STARTED,
@@ -66,11 +65,12 @@ class Compiler:
     emit: Emit
     netlink: Netlink
     secrets: Secrets
+    whole: Stack | None = None  # with services that are left out on this host
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
 
     @property
     def templates(self) -> Templates:
-        return Templates(self.stack, self.directory, self.secrets)
+        return Templates(self.stack, self.whole or self.stack, self.directory, self.secrets)
 
     def check_templates(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
@@ -280,6 +280,7 @@ class Compiler:
             log=self.lab.log(name),
             emit=self.emit,
             listener=_listener(spec),
+            nice=spec.nice,
         )
 
     def _place_needs(self, service: str) -> dict[str, Stage]:
@@ -314,11 +315,7 @@ class Compiler:
 
     def search_path(self) -> list[str]:
         """Directories in which commands are looked for, first match wins."""
-        found = [str(Path(sys.prefix, "bin"))]
-        for pattern in self.stack.path:
-            matches = sorted(Path("/").glob(pattern.lstrip("/")), key=_by_version)
-            found += [str(path) for path in matches[-1:]]
-        return [*found, *SYSTEM_PATH]
+        return search_path(self.stack)
 
     def _user(self, wanted: str, name: str, of: str, uid: int) -> User:
         if wanted == "auto":
@@ -369,12 +366,6 @@ class Compiler:
 def _listener(spec: Process) -> Listener | None:
     given = spec.listen if isinstance(spec, SpecService) else None
     return None if given is None else Listener(given.port, given.handover, given.backlog)
-
-
-def _by_version(path: Path) -> list[tuple[int, str]]:
-    """15 after 9: numbers in the path count as numbers."""
-    words = re.split(r"(\d+)", str(path))
-    return [(int(word), "") if word.isdigit() else (0, word) for word in words]
 
 
 def _resolver() -> dict[str, str]:

@@ -20,6 +20,7 @@ SERVICES = {
     "order-service": "order",
     "redis-cache": "redis",
     "postgres-db": "pg",
+    "prometheus": "prom",
 }
 Fault = Callable[[World], object]
 

@@ -20,6 +20,7 @@ from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED
 from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
+from orchestrator.presence import words
 from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
 from orchestrator.validation import check_templates
 
@@ -110,6 +111,8 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
         for port in service.ports:
             prefix = f"ip netns exec {app.lab.host} " if app.lab.host else ""
             click.echo(f"  {name}: {prefix}curl http://localhost:{port.host}/")
+    for line in words(app.left_out):
+        click.echo(f"  {line}")
 
 
 @click.command()

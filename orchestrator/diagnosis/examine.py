@@ -18,7 +18,7 @@ from orchestrator.diagnosis.looking import BRIDGED_RULES, IP_FORWARD, LOG_LINES,
 from orchestrator.diagnosis.network import Shell
 from orchestrator.diagnosis.site import FORWARDING, RULES, Place, Site
 from orchestrator.diagnosis.transport import Attempt, Outcome
-from orchestrator.engine.plan import topological
+from orchestrator.needs import topological
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.bridge import Bridge

@@ -56,6 +56,7 @@ class Program:
     log: Path
     emit: Emit
     listener: Listener | None = None
+    nice: int = 0
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -73,6 +74,7 @@ class Program:
             {inside: str(path) for inside, path in self.data.items()},
             str(self.stack_dir),
             self.listener and [self.listener.port, self.listener.handover],
+            self.nice,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -105,6 +107,7 @@ class Program:
             writable=writable,
             own_network=self.namespace is None,
             listener=socket,
+            nice=self.nice,
         )
         started = await child.start(
             self.node, sandbox, namespace=self.namespace, environment=environment, log=self.log
