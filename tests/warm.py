@@ -51,7 +51,7 @@ def serve() -> None:
         importlib.import_module(name)
     for line in sys.stdin:
         started = [_start(words) for words in json.loads(line)]
-        sys.stdout.write(json.dumps([_finish(*each) for each in started]) + "\n")
+        sys.stdout.write(json.dumps([_finished(*each) for each in started]) + "\n")
         sys.stdout.flush()
 
 

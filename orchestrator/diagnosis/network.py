@@ -187,27 +187,20 @@ def routes(target: str, ways: Sequence[Way], shell: Shell) -> Iterator[Finding]:
     good = []
     for way in ways:
         command = shell.ip(f"route get {way.target}", way.namespace)
+        listing = shell.ip(f"route show table all match {way.target}", way.namespace)
+        mend = f"take the route away that is not the link's own: {listing}"
         if way.error:
             text = f"{way.caller} has no route to {way.target}: {way.error}"
-            yield Finding(
-                "route", way.node, Verdict.BROKEN, text, command, mend=_unroute(way, shell)
-            )
+            yield Finding("route", way.node, Verdict.BROKEN, text, command, mend=mend)
         elif way.source != way.wanted_source:
             text = f"{way.caller} would send to {way.target} from {way.source}"
             text += f", wanted {way.wanted_source}"
-            yield Finding(
-                "route", way.node, Verdict.BROKEN, text, command, mend=_unroute(way, shell)
-            )
+            yield Finding("route", way.node, Verdict.BROKEN, text, command, mend=mend)
         else:
             good.append((way, command))
     if good:
         text = f"{good[0][0].target} is on the link for {', '.join(way.caller for way, _ in good)}"
         yield Finding("route", target, Verdict.OK, text, good[0][1])
-
-
-def _unroute(way: Way, shell: Shell) -> str:
-    listing = shell.ip(f"route show table all match {way.target}", way.namespace)
-    return f"take the route away that is not the link's own: {listing}"
 
 
 def settings(

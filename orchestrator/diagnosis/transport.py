@@ -16,7 +16,6 @@ from orchestrator.spec import Readiness
 from orchestrator.traffic import ready_command
 
 STOPPED = frozenset("Tt")  # proc_pid_stat(5): stopped by a signal, or by a tracer
-MAKE_ROOM = "make room there"
 CHANGED = "its configuration has changed"  # Service.observe: it runs, but not as wanted
 
 
@@ -176,11 +175,9 @@ def answer(node: str, layer: str, given: Answer | None, command: str, running: R
         name = node.partition(":")[2]
         mend = f"orchestrator logs {name}; orchestrator replay {name}"
         return Finding(layer, node, Verdict.BROKEN, given.text, command, running.log, mend)
-    if running.full and layer == "query":
+    if running.full and layer == "query":  # reading needs no room
         text = f"{given.text}, but {', '.join(running.full)} is full: it cannot write"
-        return Finding(
-            layer, node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log, MAKE_ROOM
-        )
+        return _without_room(node, text, running)
     return Finding(layer, node, Verdict.OK, given.text, command)
 
 
@@ -202,9 +199,12 @@ def room(node: str, running: Running) -> Finding | None:
     if not running.full:
         return None
     text = f"{', '.join(running.full)} is full"
-    return Finding(
-        "query", node, Verdict.BROKEN, text, f"df -h {running.full[0]}", running.log, MAKE_ROOM
-    )
+    return _without_room(node, text, running)
+
+
+def _without_room(node: str, text: str, running: Running) -> Finding:
+    command = f"df -h {running.full[0]}"
+    return Finding("query", node, Verdict.BROKEN, text, command, running.log, "make room there")
 
 
 def job(
