@@ -34,7 +34,7 @@ from orchestrator.events import (
     RunFinished,
     RunStarted,
 )
-from orchestrator.health import Health
+from orchestrator.health import Health, hurried
 from orchestrator.identity import cut_by, identities, inner_connections, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
@@ -217,6 +217,7 @@ class App:
             drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
             drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]
             acted = subgraph(self.nodes, near.touched)
+            acted |= {name: hurried(acted[name]) for name in hung}
             return await self._run(
                 "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
             )

@@ -9,18 +9,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.engine.plan import Node
 from orchestrator.onelook import one_look
 from orchestrator.processes import vitals
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.service import Service
 from orchestrator.replay import culprits
 
 IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
+HUNG_GRACE_S = 1.0
 STOPPED = "a signal has stopped it"
+
+
+def hurried(node: Node) -> Node:
+    """The node of a hung service: what did not answer is not waited for as long to leave."""
+    service = node.resource
+    if not isinstance(service, Service):
+        return node
+    return replace(node, resource=replace(service, grace_s=min(service.grace_s, HUNG_GRACE_S)))
 
 
 @dataclass(slots=True)
