@@ -225,9 +225,9 @@ class App:
     def note_drift(self, names: Collection[str]) -> None:
         """Drift that is told of and left: into the journal. Nothing while a run is on."""
         with contextlib.suppress(BusyError), lock(self.lab, "alert"):
-            history = journal.read(self.lab.journal)
             book = journal.Journal(self.lab.journal)
-            bus = Bus(_run_id(), first_seq=history.next_seq, broken=lambda _: None)
+            first = journal.next_seq(self.lab.journal)
+            bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
             bus.add(book.append)
             for name in sorted(names):
                 bus.emit(DriftFound(name, "left as it is"))
@@ -298,9 +298,8 @@ class App:
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
     ) -> Result:
-        history = journal.read(self.lab.journal)
-        bus = Bus(_run_id(), first_seq=history.next_seq, broken=complain)
-        book = journal.Journal(self.lab.journal)
+        bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=complain)
+        book = journal.Journal(self.lab.journal, complain)
         bus.add(book.append)
         for sight in sights:
             bus.add(sight)

@@ -199,7 +199,7 @@ def decode(line: str) -> Record:
     """The record of one line. Raises ValueError with the reason if it is none."""
     try:
         data = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     name = data.get("event") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in EVENTS:
@@ -213,8 +213,8 @@ def decode(line: str) -> Record:
             continue
         values[field.name] = _convert(data[field.name], hints[field.name], name, field.name)
     envelope = {key: data.get(key) for key in ("seq", "wall_ns", "mono_ns")}
-    if not all(type(value) is int for value in envelope.values()):
-        raise ValueError("seq, wall_ns and mono_ns must be whole numbers")
+    if not all(type(value) is int and abs(value) < 2**63 for value in envelope.values()):
+        raise ValueError("seq, wall_ns and mono_ns must be whole numbers of 64 bits")
     if not isinstance(data.get("run"), str):
         raise ValueError("run must be a string")
     return Record(
@@ -232,7 +232,7 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
     elif isinstance(hint, type) and issubclass(hint, StrEnum):
-        if value in set(hint):
+        if isinstance(value, str) and value in set(hint):
             return hint(value)
     elif hint is float:
         if type(value) in (int, float):

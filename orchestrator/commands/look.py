@@ -27,6 +27,7 @@ from orchestrator.commands.target import (
     target_options,
 )
 from orchestrator.events import Record, encode
+from orchestrator.lock import is_held
 from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -53,8 +54,11 @@ class NodeStatus:
     detail: str
 
 
-def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> NodeStatus:
-    """Observation wins over memory: the journal only tells how it came about."""
+def node_status(
+    app: App, name: str, seen: Observation, past: NodeHistory, *, busy: bool
+) -> NodeStatus:
+    """Observation wins over memory: the journal only tells how it came about, and, while a
+    run is on (`busy`), how far it is. A run that was killed stays half-way in the journal."""
     kind, _, short = name.partition(":")
     pid, uptime_s, address = None, None, None
     if kind == "service":
@@ -64,7 +68,7 @@ def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> No
                 pid = next(iter(procfs.children(each.pid)), each.pid)
                 uptime_s = round(procfs.uptime_s(each.start_ticks), 1)
         address = str(app.stack.address_of(short))
-    in_run = past.state in ("queued", "starting", "probing", "backoff", "stopping")
+    in_run = busy and past.state in ("queued", "starting", "probing", "backoff", "stopping")
     if seen.state is State.PRESENT:
         state = past.state if in_run else "ready"
         if kind == "check" and past.state not in ("ready", "failed"):
@@ -99,9 +103,10 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     else:
         app = target.enter()
         observed = asyncio.run(app.observe())
+    busy = is_held(app.lab)
     past = nodes(journal.read(app.lab.journal).records)
     rows = [
-        node_status(app, name, seen, past.get(name, NodeHistory()))
+        node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
         for name, seen in observed.items()
     ]
     present = resident.find(app.lab)
