@@ -45,7 +45,7 @@ bench: bootstrap-dev ## measure; ratios within one run
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
 sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing may leak
-	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/sweep.py
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/sweep.py $(ARGS)
 
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery

@@ -34,10 +34,12 @@ from orchestrator.events import (
     RunFinished,
     RunStarted,
 )
+from orchestrator.health import Health, hurried
 from orchestrator.identity import cut_by, identities, inner_connections, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import lock
+from orchestrator.onelook import one_look
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.processes import procfs
@@ -49,7 +51,6 @@ from orchestrator.programs import is_installed
 from orchestrator.replay import (
     Proof,
     Radius,
-    culprits,
     missing_needs,
     prove,
     radius,
@@ -184,7 +185,7 @@ class App:
         nodes = self.nodes
         broken = frozenset(await self.broken(nodes))
         whole = frozenset(nodes) - broken
-        wanted = targets(nodes, word, whole) if word else broken | await self.hung()
+        wanted = targets(nodes, word, whole) if word else broken | frozenset(await self.hung())
         found = radius(nodes, wanted, cascade=cascade)
         if not with_deps:
             found = replace(found, felt=frozenset())
@@ -198,14 +199,10 @@ class App:
 
     async def broken(self, names: Collection[str]) -> dict[str, Observation]:
         """Of these nodes those that are not as wanted."""
-        found = {}
-        for name in names:
-            if name.partition(":")[0] in NEVER_BROKEN:
-                continue
-            seen = await self.nodes[name].resource.observe()
-            if seen.state is not State.PRESENT:
-                found[name] = seen
-        return found
+        asked = [name for name in names if name.partition(":")[0] not in NEVER_BROKEN]
+        with one_look():
+            seen = {name: await self.nodes[name].resource.observe() for name in asked}
+        return {name: each for name, each in seen.items() if each.state is not State.PRESENT}
 
     async def silent(self) -> frozenset[str]:
         """Services that do not answer now, for whatever reason."""
@@ -216,24 +213,22 @@ class App:
             name for name, answered in zip(asked, answers, strict=True) if not answered
         )
 
-    async def hung(self) -> frozenset[str]:
+    async def hung(self) -> dict[str, str]:
         """Services that run but do not answer, for no reason that lies in their needs."""
-        silent = await self.silent()
-        if not silent:
-            return silent  # the usual case, and a cheap one
-        whole = frozenset(self.nodes) - frozenset(await self.broken(self.nodes))
-        return culprits(self.nodes, silent & whole, whole)
+        return await Health.of(self.nodes).settled(self.nodes, lambda: self.broken(self.nodes))
 
     async def heal(
-        self, names: Collection[str], hung: Collection[str], *, complain: Callable[[str], None]
+        self, names: Collection[str], hung: Mapping[str, str], *, complain: Callable[[str], None]
     ) -> Result:
-        """Brings these nodes back, and what cannot live without them. Raises BusyError."""
+        """Brings these nodes back, and what cannot live without them; `hung` ones, each with
+        its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         with lock(self.lab, "heal"):
             seen = await self.broken(names)
             drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
-            drift += [DriftFound(name, "it does not answer") for name in hung if name in names]
+            drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]
             acted = subgraph(self.nodes, near.touched)
+            acted |= {name: hurried(acted[name]) for name in hung}
             return await self._run(
                 "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
             )
@@ -241,9 +236,9 @@ class App:
     def note_drift(self, names: Collection[str]) -> None:
         """Drift that is told of and left: into the journal. Nothing while a run is on."""
         with contextlib.suppress(BusyError), lock(self.lab, "alert"):
-            history = journal.read(self.lab.journal)
             book = journal.Journal(self.lab.journal)
-            bus = Bus(_run_id(), first_seq=history.next_seq, broken=lambda _: None)
+            first = journal.next_seq(self.lab.journal)
+            bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
             bus.add(book.append)
             for name in sorted(names):
                 bus.emit(DriftFound(name, "left as it is"))
@@ -301,7 +296,8 @@ class App:
     async def observe(self) -> dict[str, Observation]:
         """What is there now, node by node."""
         require_root()
-        return {name: await node.resource.observe() for name, node in self.nodes.items()}
+        with one_look():
+            return {name: await node.resource.observe() for name, node in self.nodes.items()}
 
     async def _run(
         self,
@@ -313,9 +309,8 @@ class App:
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
     ) -> Result:
-        history = journal.read(self.lab.journal)
-        bus = Bus(_run_id(), first_seq=history.next_seq, broken=complain)
-        book = journal.Journal(self.lab.journal)
+        bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=complain)
+        book = journal.Journal(self.lab.journal, complain)
         bus.add(book.append)
         for sight in sights:
             bus.add(sight)

@@ -236,7 +236,7 @@ def decode(line: str) -> Record:
     """The record of one line. Raises ValueError with the reason if it is none."""
     try:
         data = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     name = data.get("event") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in EVENTS:
@@ -250,8 +250,8 @@ def decode(line: str) -> Record:
             continue
         values[each.name] = _convert(data[each.name], hints[each.name], name, each.name)
     envelope = {key: data.get(key) for key in ("seq", "wall_ns", "mono_ns")}
-    if not all(type(value) is int for value in envelope.values()):
-        raise ValueError("seq, wall_ns and mono_ns must be whole numbers")
+    if not all(type(value) is int and abs(value) < 2**63 for value in envelope.values()):
+        raise ValueError("seq, wall_ns and mono_ns must be whole numbers of 64 bits")
     if not isinstance(data.get("run"), str):
         raise ValueError("run must be a string")
     return Record(
@@ -272,7 +272,7 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
         if isinstance(value, dict) and all(_is_stages(stages) for stages in value.values()):
             return value
     elif isinstance(hint, type) and issubclass(hint, StrEnum):
-        if value in set(hint):
+        if isinstance(value, str) and value in set(hint):
             return hint(value)
     elif hint is float:
         if type(value) in (int, float):

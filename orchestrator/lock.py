@@ -14,6 +14,25 @@ from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
 
 
+def _path(lab: Lab) -> Path:
+    return lab.run_root / f".{lab.name}.lock"
+
+
+def is_held(lab: Lab) -> bool:
+    """Whether a run works on the lab at this moment."""
+    try:
+        descriptor = os.open(_path(lab), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 @contextlib.contextmanager
 def lock(lab: Lab, command: str) -> Iterator[None]:
     """Holds the lab for the length of the block; the file tells who. Raises BusyError.
@@ -22,7 +41,7 @@ def lock(lab: Lab, command: str) -> Iterator[None]:
     and goes when that is gone.
     """
     lab.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = lab.run_root / f".{lab.name}.lock"
+    path = _path(lab)
     descriptor = _locked(path, lab.name)
     try:
         os.ftruncate(descriptor, 0)
