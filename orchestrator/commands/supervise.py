@@ -18,6 +18,7 @@ from orchestrator.front.metrics import LoopLag, Metrics, PathCollector
 from orchestrator.front.serve import serving
 from orchestrator.path.watch import PathWatch
 from orchestrator.supervisor import Supervisor
+from orchestrator.view.kernelview import KernelView
 
 ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
@@ -55,6 +56,8 @@ def supervise(target: Target) -> None:
                 asyncio.TaskGroup() as tasks,
             ):
                 tasks.create_task(LoopLag(metrics).run())
+                view = KernelView(app)
+                metrics.add(view.collector, before=view.refresh)
                 if watch is not None:
                     metrics.add(PathCollector(watch))
                     tasks.create_task(watch.run())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -30,6 +30,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._before: list[Callable[[], Awaitable[None]]] = []
         info = Gauge(
             "orchestrator_build_info",
             "Build of the running orchestrator.",
@@ -43,11 +44,18 @@ class Metrics:
             registry=self.registry,
         )
 
-    def add(self, collector: Collector) -> None:
+    def add(
+        self, collector: Collector, *, before: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`before` is awaited ahead of each rendering."""
         self.registry.register(collector)
+        if before is not None:
+            self._before.append(before)
 
     async def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type for a scraper's Accept header."""
+        for each in self._before:
+            await each()
         return await in_thread(self._render, accept)
 
     def _render(self, accept: str) -> tuple[bytes, str]:
