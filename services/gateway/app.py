@@ -249,7 +249,7 @@ async def options(request: web.Request) -> web.Response:
     """
     forwards = request.headers.get(FORWARDS_HEADER, "")
     if not forwards.isdecimal():
-        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST", "PUT"])
+        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST"])
     if int(forwards) == 0:
         return web.Response(status=204, headers={NAME_HEADER: "api-gateway"})
     upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
@@ -357,7 +357,6 @@ def make_app() -> web.Application:
     app.add_routes(
         [
             web.get("/health", health),
-            web.options(r"/api/{path:.*}", options),
             web.get("/api/health", deep_health),
             web.get("/api/products", products),
             web.get(r"/api/products/{id:\d+}", products),
@@ -367,6 +366,10 @@ def make_app() -> web.Application:
             web.post("/api/sessions", create_session),
             web.get("/api/cart", get_cart),
             web.put("/api/cart", put_cart),
+            web.options("/api/products", options),
+            web.options(r"/api/products/{id:\d+}", options),
+            web.options("/api/orders", options),
+            web.options(r"/api/orders/{id:\d+}", options),
         ]
     )
     app.on_startup.append(on_startup)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from names import next_name
 from rig import World, eventually
 
 PRODUCT = "http://localhost:8080/api/products/2"
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    world = World.build(next_name(), tmp_path_factory.mktemp("path"))
-    try:
-        world.orchestrator("up", "--supervise").ok()
-        yield world
-    finally:
-        world.orchestrator("down", "--volumes")
-        world.remove()
+@pytest.fixture
+def lab(watched: World) -> World:
+    return watched
 
 
 def ask(lab: World, *options: str) -> str:
