@@ -13,7 +13,7 @@ from orchestrator.sights.phases import Attempt, AttemptOutcome, NodeSpan, Phase,
 
 MARGIN, TOP = 20.0, 92.0
 CHART, RIGHT = 720.0, 170.0  # the time axis, and room for what stands after the last bar
-ROW, BAR = 22.0, 11.0
+ROW, BAR = 24.0, 11.0
 LABEL_MIN, LABEL_MAX = 120.0, 260.0
 NARROWEST, THINNEST = 0.4, 1.5  # what is not drawn, and the least that is
 TICKS = 9
@@ -111,7 +111,7 @@ class _Chart:
             work = [each for each in own if each.phase is not Phase.BACKOFF and not each.undoes]
             start, end = self._x(own[0].start_ns), self._x(work[-1].end_ns)
             if _has_failed(attempt):
-                arms = f"M{number(end - 3)} {number(middle - 3)} l6 6 m0 -6 l-6 6"
+                arms = f"M{number(end - 2)} {number(middle - BAR / 2 - 4.5)} l4 4 m0 -4 l-4 4"
                 why = f"attempt {attempt.number}: {attempt.outcome}: {attempt.reason}"
                 self._page.path(arms, "fail", title=why)
             if len(node.attempts) > 1:
@@ -153,7 +153,7 @@ class _Chart:
             page.text(x, y, text, "muted")
             return
         if kind == "fail":
-            page.path(f"M{number(x + 9)} {number(y - 7)} l6 6 m0 -6 l-6 6", kind)
+            page.path(f"M{number(x + 10)} {number(y - 6)} l4 4 m0 -4 l-4 4", kind)
         elif kind in ("way", Phase.DEPENDENCY_WAIT):
             page.path(f"M{number(x)} {middle} h24", "way" if kind == "way" else "wait")
         else:

@@ -8,7 +8,7 @@ from graphs import graphs
 from hypothesis import given
 from timed import Journey, journeys
 
-from orchestrator.drawing.gantt import HUES, TOP, as_svg
+from orchestrator.drawing.gantt import HUES, ROW, TOP, as_svg
 from orchestrator.drawing.timings import blame_text, chain_text, took
 from orchestrator.engine.plan import Stage
 from orchestrator.sights.critical import critical_chain
@@ -41,7 +41,7 @@ def test_every_picture_holds_to_the_rules(journey: Journey) -> None:
     picture = as_svg(run)
     assert_stands_alone(picture)
     bars = [
-        box for name in BARS for box in boxes(picture, name) if box[1] < TOP + 22 * len(run.nodes)
+        box for name in BARS for box in boxes(picture, name) if box[1] < TOP + ROW * len(run.nodes)
     ]
     assert len(bars) >= len(run.acted_on)
     assert_apart(
@@ -61,7 +61,7 @@ def test_bars_are_as_long_as_the_phases() -> None:
     run = fold(Journey(needs, {"a": [100], "b": [200]}, {"a": 300, "b": 0}).records())
     picture = as_svg(run)
     (work_a, work_b), (gate_a,) = (
-        [box for box in boxes(picture, HUES[phase]) if box[1] < TOP + 44]
+        [box for box in boxes(picture, HUES[phase]) if box[1] < TOP + 2 * ROW]
         for phase in (Phase.PROVISION, Phase.READINESS_WAIT)
     )
     tick = (work_a[2] - work_a[0]) / 100
@@ -70,6 +70,9 @@ def test_bars_are_as_long_as_the_phases() -> None:
     assert work_b[0] == pytest.approx(work_a[2], abs=0.11)
     assert work_b[2] - work_b[0] == pytest.approx(200 * tick, abs=0.21)
     assert work_b[1] > work_a[1]
+    assert ">readiness<" in picture
+    assert "backoff" not in picture
+    assert "waits for a slot" not in picture
 
 
 def test_tables_name_every_node_and_what_befell_it() -> None:
