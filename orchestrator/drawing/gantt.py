@@ -131,13 +131,13 @@ class _Chart:
 
     def _legend(self, y: float) -> float:
         """Only what the picture has. Returns where it ends."""
-        used = {
-            each.phase for node in self._run.nodes.values() for each in node.segments if each.ns
-        }
+        nodes = self._run.nodes.values()
+        used = {each.phase for node in nodes for each in self._seen(node)}
+        used.add(Phase.DEPENDENCY_WAIT)
         entries = [(str(phase), TEXTS[phase]) for phase in Phase if phase in used]
         if self._chain.links:
             entries.append(("way", "critical path"))
-        if any(len(node.attempts) > 1 for node in self._run.nodes.values()):
+        if any(_has_failed(attempt) for node in nodes for attempt in node.attempts):
             entries.append(("fail", "failed attempt"))
         if any(self._slack.values()):
             entries.append(("", "(+…) how much longer it could have taken"))

@@ -87,3 +87,14 @@ def test_tables_name_every_node_and_what_befell_it() -> None:
     chain = chain_text(run).splitlines()
     assert chain[5].startswith("b @")
     assert chain[6].startswith("└─a @0 +")
+
+
+def test_what_is_too_short_to_be_seen_is_not_in_the_legend() -> None:
+    """b waits one tick for the only slot, of 5,001."""
+    work = {"a": [1], "b": [5000]}
+    journey = Journey({"a": {}, "b": {}}, work, dict.fromkeys(work, 0), workers=1)
+    run = fold(journey.records())
+    assert run.nodes["b"].in_phase(Phase.SLOT_WAIT) > 0
+    picture = as_svg(run)
+    assert "waits for a slot" not in picture
+    assert len(boxes(picture, HUES[Phase.PROVISION])) == 2 + 1  # and the legend's
