@@ -118,14 +118,13 @@ class _Chart:
                 self._page.text(start, middle - BAR / 2 - 0.5, str(attempt.number), "muted tiny")
 
     def _way(self, tops: dict[str, float]) -> None:
-        """The critical path: under each bar from its release to where it released the next."""
+        """The critical path: under each bar from its release to where it released the next; a
+        hand-over is a stretch with no bar above it."""
         words: list[str] = []
         for link in self._chain.links:
-            y = tops[link.node] + ROW / 2 + BAR / 2 + 2
-            begin, end = number(self._x(link.start_ns)), number(self._x(link.end_ns))
-            words.append(
-                f"L{begin} {number(y)} H{end}" if words else f"M{begin} {number(y)} H{end}"
-            )
+            y, end = number(tops[link.node] + ROW / 2 + BAR / 2 + 2), number(self._x(link.end_ns))
+            begin = f"V{y}" if words else f"M{number(self._x(link.start_ns))} {y}"
+            words.append(f"{begin} H{end}")
         if words:
             self._page.path(" ".join(words), "way", title="critical path")
 
