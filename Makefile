@@ -50,10 +50,11 @@ sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery
 
-docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up
+docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up, fresh
 	.venv/bin/orchestrator schema > services/stack.schema.json
 	.venv/bin/orchestrator graph --services --svg > docs/graph.svg
 	$(RUN) topology --svg > docs/topology.svg
+	$(RUN) analyze plot > docs/analyze.svg
 
 bootstrap:
 	@$(SUDO) ./bootstrap.sh

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "services" / "stack.yaml"
 HOST_ADDRESS, OUTSIDE_ADDRESS = "203.0.113.2", "203.0.113.1"
 TIMEOUT_S = 120.0
+GROUPS = {"analyze"}  # commands whose first word is a command of its own
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,8 @@ class World:
         if command == "up" and "--supervise" not in rest:
             options.append("--no-supervise")  # tests break things and look at what is broken
         rest = [word for word in rest if word != "--supervise"]
-        return [sys.executable, "-m", "orchestrator", command, *options, *rest]
+        commands = [command, rest.pop(0)] if command in GROUPS else [command]
+        return [sys.executable, "-m", "orchestrator", *commands, *options, *rest]
 
     def orchestrator(
         self, *words: str | Path, stack: Path = SHOP, timeout_s: float = TIMEOUT_S

@@ -26,7 +26,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, in 
 
 @click.group()
 def analyze() -> None:
-    """What the time of a run went to, from the journal alone.
+    """What the time of a run went to, from the journal alone; nothing is run or changed.
 
     A node's time is cut into dependency_wait, slot_wait, provision, backoff and readiness_wait;
     the critical path is the chain of releases that the run had to wait for.
@@ -75,7 +75,7 @@ def tell(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-@analyze.command()
+@analyze.command(short_help="Nodes by their own time, phases in columns.")
 @run_options
 def blame(run: RunSpan, as_json: bool) -> None:
     """Nodes by their own time, with every phase and how much longer each could have taken."""
@@ -85,7 +85,7 @@ def blame(run: RunSpan, as_json: bool) -> None:
         click.echo(draw.blame_text(run), nl=False)
 
 
-@analyze.command("critical-chain")
+@analyze.command("critical-chain", short_help="What the run had to wait for.")
 @run_options
 def critical_chain_(run: RunSpan, as_json: bool) -> None:
     """The chain of releases that the run had to wait for, from its end back to its start."""
@@ -95,7 +95,7 @@ def critical_chain_(run: RunSpan, as_json: bool) -> None:
         click.echo(draw.chain_text(run), nl=False)
 
 
-@analyze.command()
+@analyze.command(short_help="The run as a picture (SVG).")
 @click.option(
     "-o",
     "--output",
@@ -120,7 +120,7 @@ def plot(run: RunSpan, output: Path | None, as_json: bool) -> None:
         raise UsageError(f"cannot write {output}: {error.strerror}") from error
 
 
-@analyze.command("what-if")
+@analyze.command("what-if", short_help="The run with other times or fewer slots.")
 @click.argument("expressions", nargs=-1, metavar="[NODE=CHANGE]...")
 @click.option("--max-workers", type=click.IntRange(1, 1024), help="With that many slots.")
 @run_options
@@ -157,7 +157,7 @@ def what_if(
     click.echo(draw.links_text(critical_chain(other)), nl=False)
 
 
-@analyze.command()
+@analyze.command(short_help="Two runs compared.")
 @click.argument("first", metavar="RUN1")
 @click.argument("second", metavar="RUN2")
 @json_option
@@ -176,7 +176,7 @@ def diff(target: Target, first: str, second: str, as_json: bool) -> None:
         click.echo(draw.difference_text(before, after, found), nl=False)
 
 
-@analyze.command()
+@analyze.command(short_help="The last recorded runs.")
 @click.option("-n", "--last", type=click.IntRange(1), default=20, show_default=True, metavar="N")
 @click.option("--command", "of", default="", metavar="NAME", help="Only runs of this command.")
 @json_option

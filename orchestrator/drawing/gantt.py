@@ -12,10 +12,10 @@ from orchestrator.sights.critical import Chain, critical_chain, slack
 from orchestrator.sights.phases import Attempt, AttemptOutcome, NodeSpan, Phase, RunSpan, Segment
 
 MARGIN, TOP = 20.0, 92.0
-CHART, RIGHT = 720.0, 150.0  # the time axis, and room for what stands after the last bar
-ROW, BAR = 22.0, 11.0
+CHART, RIGHT = 720.0, 170.0  # the time axis, and room for what stands after the last bar
+ROW, BAR = 24.0, 11.0
 LABEL_MIN, LABEL_MAX = 120.0, 260.0
-THINNEST = 1.5  # what took no time to speak of is still to be seen
+NARROWEST, THINNEST = 0.4, 1.5  # what is not drawn, and the least that is
 TICKS = 9
 LEGEND_ROW = 20.0
 
@@ -89,15 +89,20 @@ class _Chart:
         if waited.ns * self._scale > 3:
             data = f"M{number(self._left)} {number(middle)} H{number(self._x(waited.end_ns))}"
             page.path(data, "wait", title=_about(node, waited))
-        for each in node.segments[1:]:
-            if each.ns:
-                width = max(each.ns * self._scale, THINNEST)
-                at = (self._x(each.start_ns), middle - BAR / 2, width, BAR)
-                page.box(*at, HUES[each.phase], radius=1.5, title=_about(node, each))
+        for each in self._seen(node):
+            width = max(each.ns * self._scale, THINNEST)
+            at = (self._x(each.start_ns), middle - BAR / 2, width, BAR)
+            page.box(*at, HUES[each.phase], radius=1.5, title=_about(node, each))
         self._attempts(node, middle)
         text, look = _after(node, self._slack.get(node.node))
         x = self._x(node.end_ns) + 8
         page.text(x, middle + 4, cut(text, self._width - x - 6, 10.5), f"{look} small")
+
+    def _seen(self, node: NodeSpan) -> list[Segment]:
+        """Segments that are wide enough to be seen; of a node without any the longest one."""
+        after = node.segments[1:]
+        wide = [each for each in after if each.ns * self._scale >= NARROWEST]
+        return wide or sorted(after, key=lambda each: each.ns)[-1:]
 
     def _attempts(self, node: NodeSpan, middle: float) -> None:
         """A cross where an attempt failed; where several were made, the number of each."""
@@ -106,35 +111,36 @@ class _Chart:
             work = [each for each in own if each.phase is not Phase.BACKOFF and not each.undoes]
             start, end = self._x(own[0].start_ns), self._x(work[-1].end_ns)
             if _has_failed(attempt):
-                arms = f"M{number(end - 3)} {number(middle - 3)} l6 6 m0 -6 l-6 6"
+                arms = f"M{number(end - 2)} {number(middle - BAR / 2 - 4.5)} l4 4 m0 -4 l-4 4"
                 why = f"attempt {attempt.number}: {attempt.outcome}: {attempt.reason}"
                 self._page.path(arms, "fail", title=why)
             if len(node.attempts) > 1:
                 self._page.text(start, middle - BAR / 2 - 0.5, str(attempt.number), "muted tiny")
 
     def _way(self, tops: dict[str, float]) -> None:
-        """The critical path: under each bar from its release to where it released the next."""
+        """The critical path: under each bar from its release to where it released the next; a
+        hand-over is a stretch with no bar above it."""
         words: list[str] = []
         for link in self._chain.links:
-            y = tops[link.node] + ROW / 2 + BAR / 2 + 2
-            begin, end = number(self._x(link.start_ns)), number(self._x(link.end_ns))
-            words.append(
-                f"L{begin} {number(y)} H{end}" if words else f"M{begin} {number(y)} H{end}"
-            )
+            y, end = number(tops[link.node] + ROW / 2 + BAR / 2 + 2), number(self._x(link.end_ns))
+            begin = f"V{y}" if words else f"M{number(self._x(link.start_ns))} {y}"
+            words.append(f"{begin} H{end}")
         if words:
             self._page.path(" ".join(words), "way", title="critical path")
 
     def _legend(self, y: float) -> float:
         """Only what the picture has. Returns where it ends."""
-        used = {
-            each.phase for node in self._run.nodes.values() for each in node.segments if each.ns
-        }
+        nodes = self._run.nodes.values()
+        used = {each.phase for node in nodes for each in self._seen(node)}
+        used.add(Phase.DEPENDENCY_WAIT)
         entries = [(str(phase), TEXTS[phase]) for phase in Phase if phase in used]
         if self._chain.links:
             entries.append(("way", "critical path"))
-        if any(len(node.attempts) > 1 for node in self._run.nodes.values()):
+        if any(_has_failed(attempt) for node in nodes for attempt in node.attempts):
             entries.append(("fail", "failed attempt"))
-        widths = [text_width(text) + 34 for _, text in entries]
+        if any(self._slack.values()):
+            entries.append(("", "(+…) how much longer it could have taken"))
+        widths = [text_width(text) + (34 if kind else 0) for kind, text in entries]
         spots, rows = flowing(widths, room=self._width - 2 * MARGIN, gap=14)
         for (kind, text), (x, row) in zip(entries, spots, strict=True):
             self._entry(kind, text, MARGIN + x, y + row * LEGEND_ROW)
@@ -142,8 +148,11 @@ class _Chart:
 
     def _entry(self, kind: str, text: str, x: float, y: float) -> None:
         page, middle = self._page, number(y - 4)
+        if not kind:
+            page.text(x, y, text, "muted")
+            return
         if kind == "fail":
-            page.path(f"M{number(x + 9)} {number(y - 7)} l6 6 m0 -6 l-6 6", kind)
+            page.path(f"M{number(x + 10)} {number(y - 6)} l4 4 m0 -4 l-4 4", kind)
         elif kind in ("way", Phase.DEPENDENCY_WAIT):
             page.path(f"M{number(x)} {middle} h24", "way" if kind == "way" else "wait")
         else:

@@ -20,6 +20,7 @@ COLUMNS = (
     Phase.DEPENDENCY_WAIT,
 )
 CRITICAL = "●"
+HAND_OVER_TOLD_NS = 10_000_000  # longer than any turn of the event loop should be
 
 
 def took(ns: int) -> str:
@@ -121,6 +122,8 @@ def _parts(link: Link) -> str:
         for phase in Phase
         if (ns := link.in_phase(phase)) and ns * 100 >= link.ns  # of one per cent and more
     ]
+    if link.hand_over_ns >= HAND_OVER_TOLD_NS and link.hand_over_ns < link.start_ns:
+        parts.append(f"after a hand-over of {took(link.hand_over_ns)}")
     until = " until started" if link.stage == "started" else ""
     return f"{until}  ({', '.join(parts)})" if parts else until
 

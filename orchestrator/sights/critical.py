@@ -136,9 +136,9 @@ def slack(run: RunSpan) -> dict[str, int]:
     """For each node that had its turn: how many ns longer it could have taken, in whatever
     phase, without the last node's ending later. Slots are taken as they were.
 
-    Empty if the journal does not know the run's needs.
+    Empty if the journal lacks the run's needs or its end.
     """
-    if not run.knows_needs:
+    if not run.knows_needs or run.outcome is None:
         return {}
     ran = {each.node: each for each in run.acted_on}
     needs = {

@@ -36,7 +36,7 @@ class NodeTimes:
     span_ns: int
     own_ns: int  # provision, backoff and readiness_wait
     is_critical: bool
-    slack_ns: int | None  # None: it had no turn, or the journal is older than the needs in it
+    slack_ns: int | None  # None: it had no turn, or the journal lacks the run's end or needs
     attempts: Mapping[str, int]  # by outcome: ok, error, timeout, cancelled, open
     probes: Mapping[tuple[str, bool], int]  # (probe, passed) → different answers told
     backoff_ns: int
