@@ -131,7 +131,7 @@ IN_THE_WAY = {
         ("route", "veth:order-service"),
     ),
     "wrong MAC in product-service's neighbours": (
-        "ip -n {host}.product-service neigh {do} 10.0.0.50 lladdr 02:00:00:00:00:01 dev veth-product",
+        "ip -n {host}.product-service neigh {do} 10.0.0.50 lladdr 2:0:0:0:0:1 dev veth-product",
         ("replace", "del"),
         "product-service",
         ("neighbour", "veth:product-service"),
