@@ -16,12 +16,14 @@ from warm import Warm
 
 from orchestrator.linux import inside
 
-# Each program can be brought into its state by a connection, or is in it from the beginning.
+# Each program is brought into its state by a request.
 PROGRAM = """
 import http.server, os, resource, socket, sys, time
 mode, port = sys.argv[1], int(sys.argv[2])
 if mode == "deaf":
     listener = socket.create_server(("0.0.0.0", port), backlog=1)
+    while listener.accept()[0].recv(1) != b"x":
+        pass
     time.sleep(100000)
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,8 +34,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
             Handler.broken = True
         if self.path == "/break" and mode == "spender":
             resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-            self.send_response(200); self.end_headers(); self.wfile.flush()
-            self.connection.close()
             try:
                 while True:
                     self.held.append(os.open("/dev/null", os.O_RDONLY))
@@ -141,6 +141,7 @@ def test_all_kinds_of_programs_are_well(why: Why) -> None:
 def test_full_accept_queue_is_named_and_not_the_network(
     lab: World, stack: Path, warm: Warm, why: Why
 ) -> None:
+    lab.on_host("bash", "-c", "echo -n x >/dev/tcp/10.0.0.10/80").ok()
     with ExitStack() as held:
         for _ in range(4):
             with inside(Path("/run/netns", lab.host)):
@@ -156,7 +157,7 @@ def test_full_accept_queue_is_named_and_not_the_network(
 def test_exhausted_file_descriptors_are_named_with_their_limit(
     lab: World, stack: Path, warm: Warm, why: Why
 ) -> None:
-    lab.curl("http://10.0.0.20/break").ok()
+    lab.curl("http://10.0.0.20/break", "-m", "1")  # it never comes to an answer
 
     def is_named() -> bool:
         found = first(why("spender"))
