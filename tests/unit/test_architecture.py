@@ -16,6 +16,7 @@ BANNED = {
     "kernel": ("engine", "processes", "sights", "stack", "app", "commands"),
     "processes": ("engine", "kernel", "sights", "stack", "app", "commands"),
     "sights": ("engine", "kernel", "processes", "stack", "app", "commands"),
+    "diagnosis": ("commands", "supervisor"),
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app")),
 }
 OWNERS = {
@@ -65,6 +66,18 @@ def test_foreign_libraries_have_one_owner(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(PURE - {"lab", "document"}))
 def test_pure_modules_do_no_io(name: str) -> None:
     assert not imports(ROOT / f"{name}.py") & IO_MODULES
+
+
+# Looking and asking are apart from judging.
+JUDGING = ("findings", "network", "transport", "site", "report")
+
+
+@pytest.mark.parametrize("name", JUDGING)
+def test_verdicts_do_no_io_and_know_no_one_who_does(name: str) -> None:
+    found = imports(ROOT / "diagnosis" / f"{name}.py")
+    assert not found & IO_MODULES
+    looking = ("app", "linux", "diagnosis.looking", "diagnosis.asking", "diagnosis.examine")
+    assert not found & {f"orchestrator.{each}" for each in looking}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
