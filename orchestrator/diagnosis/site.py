@@ -140,6 +140,8 @@ class Site:
     def way(self, node: str) -> list[str]:
         """The nodes that a walk to this one passes, without what the services it needs pass."""
         kind = node.partition(":")[0]
+        if kind == "link":
+            return [node]
         if kind not in ("service", "job", "check"):
             return [name for name in self.nodes if name in closure(node, self.needs)]
         found = {node}

@@ -123,12 +123,11 @@ def listener(
     node: str, ports: Sequence[int], running: Running, namespace: str, shell: Shell
 ) -> Finding:
     """The process is there, runs, listens, and takes what comes in."""
-    pids = ",".join(str(each.pid) for each in running.members)
-    look = f"ps -o pid,stat,wchan:20,args -p {pids}"
+    look = "ps -o pid,stat,wchan:20,args -p "
     sockets = shell.run("ss -ltn", namespace)
 
-    def broken(text: str, command: str) -> Finding:
-        return Finding("listener", node, Verdict.BROKEN, text, command, running.log)
+    def broken(text: str, command: str, log: tuple[str, ...] = ()) -> Finding:
+        return Finding("listener", node, Verdict.BROKEN, text, command, log)
 
     seen = running.observed
     drifted = seen.state is State.PARTIAL and seen.detail == CHANGED
@@ -137,10 +136,11 @@ def listener(
         reasons = [f"{path} is full" for path in running.full]
         reasons += [running.last_error.split("\n")[0]] if running.last_error else []
         text += "".join(f"; {reason}" for reason in reasons)
-        return broken(text, f"ip netns pids {namespace}")
+        return broken(text, f"ip netns pids {namespace}", running.log)
     if stopped := [each for each in running.members if each.state in STOPPED]:
         listed = ", ".join(f"{each.name} ({each.pid})" for each in stopped)
-        return broken(f"stopped by a signal: {listed}, state {stopped[0].state}", look)
+        text = f"stopped by a signal: {listed}, state {stopped[0].state}"
+        return broken(text, look + ",".join(str(each.pid) for each in stopped))
     for each in running.members:
         if each.descriptors >= each.limit:
             text = f"{each.name} ({each.pid}) has no file descriptor left"
@@ -157,6 +157,7 @@ def listener(
             text = f"the accept queue of port {port} is full: {queue.waiting} wait"
             return broken(f"{text}, {queue.backlog} may", sockets)
     main = running.members[0]
+    look += str(main.pid)
     text = f"{main.name} ({main.pid}), {len(running.members)} processes"
     for port in ports:
         queue = max((s for s in running.sockets if s.port == port), key=lambda s: s.waiting)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faults import FAULTS, SERVICES, kill_tree
+from faults import FAULTS, SERVICES, kill_tree, stop_program
 from names import next_name
-from rig import World, run
+from rig import ROOT, World, run
 from warm import Warm
+
+README = (ROOT / "README.md").read_text()
 
 # fault → (a service that feels it, the first broken layer, its node)
 EXPECTED: dict[str, tuple[str, str, str]] = {
@@ -131,10 +134,7 @@ IN_THE_WAY = {
         ("route", "veth:order-service"),
     ),
     "wrong MAC in product-service's neighbours": (
-        (
-            "ip -n {host}.product-service neigh {do} 10.0.0.50"
-            " lladdr 02:00:00:00:00:01 dev veth-product"
-        ),
+        "ip -n {host}.product-service neigh {do} 10.0.0.50 lladdr 2:0:0:0:0:1 dev veth-product",
         ("replace", "del"),
         "product-service",
         ("neighbour", "veth:product-service"),
@@ -171,6 +171,26 @@ def test_all_is_well_is_said_with_evidence_for_each_layer(shop: World, warm: War
     }
     shown = {command: run("timeout", "5", "bash", "-c", command) for command in commands if command}
     assert {command: done.text for command, done in shown.items() if done.code != 0} == {}
+
+
+def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
+    """Line by line, but for numbers and the names that a private host adds."""
+    found = re.search(r"```\n# orchestrator why nginx-lb\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+
+    def plain(text: str) -> set[str]:
+        text = text.replace(f"ip netns exec {shop.host} ", "").replace(f"{shop.host}.", "")
+        return {re.sub(r"[0-9.]+| +", " ", line) for line in text.splitlines()}
+
+    stop_program("postgres-db")(shop)
+    try:
+        answer = warm.run(shop.words("why", "nginx-lb"))[0]
+    finally:
+        kill_tree("postgres-db")(shop)
+        mended = warm.run(shop.words("replay"))[0]
+    assert answer.code == 1
+    assert plain(found[1]) - plain(answer.out) == {"…"}
+    mended.ok()
 
 
 def test_looking_changes_nothing(shop: World, warm: Warm) -> None:

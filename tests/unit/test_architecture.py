@@ -19,6 +19,7 @@ BANNED = {
     "sights": ("engine", "kernel", "processes", "stack", "app", "commands", "view"),
     "path": ("engine", "kernel", "sights", "stack", "app", "commands", "view", "front"),
     "view": ("engine", "sights", "commands", "supervisor", "replay"),
+    "diagnosis": ("commands", "supervisor", "view", "front"),
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
     **dict.fromkeys(("app", "stack", "replay", "identity", "verify", "drawing"), ("view",)),
 }
@@ -70,6 +71,18 @@ def test_foreign_libraries_have_one_owner(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(PURE - {"lab", "document"}))
 def test_pure_modules_do_no_io(name: str) -> None:
     assert not imports(ROOT / f"{name}.py") & IO_MODULES
+
+
+# Looking and asking are apart from judging.
+JUDGING = ("findings", "network", "transport", "site", "report")
+
+
+@pytest.mark.parametrize("name", JUDGING)
+def test_verdicts_do_no_io_and_know_no_one_who_does(name: str) -> None:
+    found = imports(ROOT / "diagnosis" / f"{name}.py")
+    assert not found & IO_MODULES
+    looking = ("app", "linux", "diagnosis.looking", "diagnosis.asking", "diagnosis.examine")
+    assert not found & {f"orchestrator.{each}" for each in looking}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
