@@ -38,10 +38,11 @@ from orchestrator.health import Health, hurried
 from orchestrator.identity import cut_by, identities, inner_connections, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
-from orchestrator.lock import lock
+from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
+from orchestrator.privatehost import require_here
 from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
@@ -164,7 +165,8 @@ class App:
         """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
         require_root()
         nodes = self.nodes
-        with lock(self.lab, "up"):
+        with lock(self.lab, "up", patience_s=PATIENCE_S):
+            require_here(self.lab)
             await check_host(self.stack, self.lab, self.compiler)
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
@@ -249,7 +251,7 @@ class App:
     ) -> tuple[Result, Proof]:
         """Rebuilds what the plan says, and proves that nothing else was disturbed."""
         nodes, touched = self.nodes, plan.radius.touched
-        with lock(self.lab, "replay"):
+        with lock(self.lab, "replay", patience_s=PATIENCE_S):
             before = identities(nodes, self.compiler.netlink)
             connections = await inner_connections(nodes)
             kept = connections - cut_by(connections, nodes, touched)
@@ -269,7 +271,7 @@ class App:
     ) -> Result:
         """Takes everything of this lab away. Data stays unless `volumes`."""
         require_root()
-        with lock(self.lab, "down"):
+        with lock(self.lab, "down", patience_s=PATIENCE_S):
             nodes = {**self.nodes, **self._orphans()}
             result = await self._run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
