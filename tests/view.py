@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Look:
     cpu_ms: float  # of the refresh, its children included
     descriptors: int  # that the process has open
 
-    @property
+    @cached_property
     def samples(self) -> dict[Key, float]:
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
@@ -34,7 +35,7 @@ class Look:
             for sample in family.samples
         }
 
-    @property
+    @cached_property
     def totals(self) -> dict[Key, float]:
         return {key: value for key, value in self.samples.items() if key[0].endswith("_total")}
 
