@@ -286,6 +286,12 @@ class Supervision(Model):
     probe: Name | None = Field(
         None, description="A check whose first request is made each second, for the client's view."
     )
+    port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="Page and metrics on the host's loopback, metrics on the bridges; 0: none.",
+    )
     trace_one_in: int = Field(10, ge=1, description="Of so many requests one is kept for `trace`.")
 
 

@@ -25,6 +25,7 @@ import uvloop
 from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from shared import metrics
 from shared.hops import (
     DELAY_S,
     FORWARDS_HEADER,
@@ -64,6 +65,7 @@ PASSED_BACK = (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 REDIS = web.AppKey("REDIS", redis.Redis)
+REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
 
 
 class Item(BaseModel):
@@ -121,7 +123,19 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Accounts for the request, where its caller asks for it."""
+    """Counts the request, and accounts for its time where its caller asks for it."""
+    requests = request.app[REQUESTS]
+    requests.begun += 1
+    status = 500
+    try:
+        response = await _accounted(request, handler)
+        status = response.status
+    finally:
+        requests.answer(status)
+    return response
+
+
+async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
     if SENT_HEADER not in request.headers:
         return await handler(request)
     current = Frame("api-gateway")
@@ -354,6 +368,7 @@ async def on_cleanup(app: web.Application) -> None:
 
 def make_app() -> web.Application:
     app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
+    app[REQUESTS] = metrics.serve("api-gateway")
     app.add_routes(
         [
             web.get("/health", health),

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from shared.metrics import Requests
+
 SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
 FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"
 
@@ -78,21 +80,23 @@ def calling(callee: str) -> Iterator[None]:
         current.call(callee, sent_us, result)
 
 
-def counted(hop: str, app: Wsgi, route: Callable[[], str]) -> Wsgi:
-    """The WSGI application with its requests accounted for, where the caller asks for it.
+def counted(hop: str, app: Wsgi, route: Callable[[], str], requests: Requests) -> Wsgi:
+    """The WSGI application with its requests counted, and their time accounted for where the
+    caller asks for it.
 
     `route()` is asked when the answer begins, inside of the application's own context.
     """
 
     def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         current = Frame(hop) if "HTTP_X_HOP_SENT" in environ else None
+        requests.begun += 1
         if DELAY_S:
             time.sleep(DELAY_S)
-        if current is None:
-            return app(environ, start_response)
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            headers.append((HEADER, current.header(route())))
+            requests.answer(int(status[:3]))
+            if current is not None:
+                headers.append((HEADER, current.header(route())))
             return start_response(status, headers, *rest)
 
         token = frame.set(current)

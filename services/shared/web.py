@@ -10,6 +10,7 @@ from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from shared import metrics
 from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
@@ -22,7 +23,7 @@ def make_app(name: str) -> Flask:
     app = Flask(name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.wsgi_app = counted(name, app.wsgi_app, _route)  # type: ignore[method-assign]
+    app.wsgi_app = counted(name, app.wsgi_app, _route, metrics.serve(name))  # type: ignore[method-assign]
 
     @app.before_request
     def last_hop() -> Response | None:
