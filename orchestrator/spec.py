@@ -292,6 +292,11 @@ class Supervision(Model):
         le=65535,
         description="Page and metrics on the host's loopback, metrics on the bridges; 0: none.",
     )
+    setup_budget_s: Seconds = Field(
+        5.0,
+        alias="setup_budget",
+        description="What `up` may take; an alert tells if it took more.",
+    )
     trace_one_in: int = Field(10, ge=1, description="Of so many requests one is kept for `trace`.")
 
 

@@ -12,6 +12,7 @@ from orchestrator.front import open as front
 from orchestrator.front.control import Control, listen
 from orchestrator.front.metrics import LoopLag, Metrics, PathCollector
 from orchestrator.front.serve import serving
+from orchestrator.front.setup_metrics import SetupMetrics
 from orchestrator.path.watch import PathWatch
 from orchestrator.supervisor import Supervisor
 from orchestrator.view.kernelview import KernelView
@@ -27,6 +28,9 @@ async def open_house(
     the block. `end` is awaited once the lab was taken down over the socket."""
     metrics, watch, view = Metrics(), path_watch(app), KernelView(app)
     metrics.add(view.collector, before=view.refresh)
+    budget_s = app.stack.supervision.setup_budget_s
+    setup = SetupMetrics(app.nodes, app.lab.journal, budget_s=budget_s)
+    metrics.add(setup, before=setup.refresh)
     control = Control(app, rest=supervisor.rest, end=end, watch=watch, metrics=metrics)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(serving(control.application(), [listen(app.lab)]))

@@ -38,11 +38,11 @@ def nodes(records: Iterable[Record]) -> dict[str, NodeHistory]:
         event = record.event
         name = getattr(event, "node", None)
         if name is not None:
-            now[name] = _after(now.get(name, NodeHistory()), event, record.mono_ns)
+            now[name] = after(now.get(name, NodeHistory()), event, record.mono_ns)
     return now
 
 
-def _after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
+def after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
     """One node's history with one more event; events that say nothing of it are ignored."""
     match event:
         case StepQueued():

@@ -152,24 +152,36 @@ def _record(line: bytes | None) -> Record | None:
         return None
 
 
-async def follow(path: Path) -> AsyncIterator[Record]:
-    """Every record, those that are there and those that come; begins anew where the file
-    was cut or replaced by another one."""
-    rest, offset, inode = b"", 0, 0
-    while True:
+class Tail:
+    """Reads on from where it was; begins anew where the file was cut or replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rest, self._offset, self._inode = b"", 0, 0
+
+    def read(self) -> tuple[list[Record], bool]:
+        """Records that came since the last call, and whether there may be more already."""
         data = b""
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
             seen = os.fstat(file.fileno())
-            if seen.st_ino != inode or seen.st_size < offset:
-                rest, offset, inode = b"", 0, seen.st_ino
-            file.seek(offset)
+            if seen.st_ino != self._inode or seen.st_size < self._offset:
+                self._rest, self._offset, self._inode = b"", 0, seen.st_ino
+            file.seek(self._offset)
             data = file.read(LINE_LIMIT_BYTES)
-        offset += len(data)
-        *whole, rest = (rest + data).split(b"\n")
-        if len(rest) > LINE_LIMIT_BYTES:
-            rest = b"?"  # too long to be a record, whatever may still follow
-        for line in whole:
-            if (record := _record(line)) is not None:
-                yield record
-        if not data:
+        self._offset += len(data)
+        *whole, rest = (self._rest + data).split(b"\n")
+        # What is too long to be a record is none, whatever may still follow.
+        self._rest = b"?" if len(rest) > LINE_LIMIT_BYTES else rest
+        found = [record for line in whole if (record := _record(line)) is not None]
+        return found, bool(data)
+
+
+async def follow(path: Path) -> AsyncIterator[Record]:
+    """Every record, those that are there and those that come."""
+    tail = Tail(path)
+    while True:
+        records, is_more = tail.read()
+        for record in records:
+            yield record
+        if not is_more:
             await asyncio.sleep(FOLLOW_INTERVAL_S)
