@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faults import FAULTS, SERVICES, kill_tree, stop_program
+from faults import FAULTS, SERVICES, kill_tree, program
 from names import next_name
 from rig import ROOT, World, run
 from warm import Warm
@@ -182,7 +184,7 @@ def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
         text = text.replace(f"ip netns exec {shop.host} ", "").replace(f"{shop.host}.", "")
         return {re.sub(r"[0-9.]+| +", " ", line) for line in text.splitlines()}
 
-    stop_program("postgres-db")(shop)
+    os.kill(program(shop, "postgres-db"), signal.SIGSTOP)
     try:
         answer = warm.run(shop.words("why", "nginx-lb"))[0]
     finally:

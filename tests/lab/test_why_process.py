@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -235,18 +234,17 @@ def test_job_that_failed_is_named_with_its_log(lab: World, stack: Path, why: Why
     lab.orchestrator("up", stack=stack).ok()
 
 
-def test_question_has_its_deadline_where_nobody_answers(lab: World, why: Why) -> None:
-    """A rule that swallows everything: three rounds of waiting at most, and the rule is named."""
+def test_rule_that_swallows_everything_is_named_with_what_takes_it_away(
+    lab: World, why: Why
+) -> None:
     rule = ["INPUT", "-p", "tcp", "-j", "DROP"]
     lab.inside("liar", "iptables", "-A", *rule).ok()
-    begun = time.monotonic()
     try:
         found = first(why(""))
     finally:
         lab.inside("liar", "iptables", "-D", *rule).ok()
     assert (found["layer"], found["node"]) == ("rules", "netns:liar")
     assert "iptables -t filter -D INPUT -p tcp -j DROP" in found["mend"]
-    assert time.monotonic() - begun < 30  # generous: the rounds themselves take 5 s
 
 
 def test_nothing_up_is_said(world: World) -> None:
