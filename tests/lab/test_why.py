@@ -102,6 +102,7 @@ def command_exists(command: str) -> bool:
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in HARMLESS])
 def test_first_broken_layer_is_named(shop: World, warm: Warm, fault: str) -> None:
+    assert fault in EXPECTED, "a new fault: EXPECTED must say which layer of which node breaks"
     service, layer, node = EXPECTED[fault]
     FAULTS[fault](shop)
     try:
