@@ -31,7 +31,7 @@ from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import State
 from orchestrator.traffic import request_command
 
-DEADLINE_S = 30.0  # for everything; each question has a shorter one of its own
+DEADLINE_S = 60.0  # for everything; each question has a shorter one of its own
 CHECK_S = 5.0
 SAFE = ("GET", "HEAD")  # RFC 9110, 9.2.1: requests that change nothing
 LAYERS_OF_KINDS = {"mount": "namespace", "netns": "namespace", "sysctl": "sysctl", "nat": "rules"}

@@ -79,7 +79,6 @@ def syn(
 ) -> Finding:
     """A real connection from every caller is answered; a refusal is an answer too, if nobody
     listens: then the network has done its work."""
-    listens = {each.port for each in sockets if not each.is_local}
     full = {each.port for each in sockets if each.is_full}
     connected = any(e.outcome is Outcome.CONNECTED and not e.redirected for e in attempts)
     bad = [
@@ -88,7 +87,11 @@ def syn(
         if not each.answered
         or (
             each.outcome is Outcome.REFUSED
-            and (connected if each.redirected else each.port in listens)
+            and (
+                connected
+                if each.redirected
+                else any(each.port == s.port and s.serves(each.address) for s in sockets)
+            )
         )
     ]
     queued = [each for each in bad if each.outcome is Outcome.SILENT and each.port in full]

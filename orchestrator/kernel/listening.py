@@ -13,6 +13,7 @@ from orchestrator.kernel.dump import dump
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
 TCP_LISTEN = 10
+WILDCARDS = ("0.0.0.0", "::")
 REQUEST = struct.Struct("=BBBxI48x")  # family, protocol, extensions, bit mask of states; no id
 MESSAGE = struct.Struct("=4x2s2s16s16s12x4xIIII")  # ports, addresses, then queues, uid, inode
 
@@ -31,6 +32,10 @@ class Listening:
     def is_full(self) -> bool:
         """Further connections are dropped: sk_acceptq_is_full of include/net/sock.h."""
         return self.waiting > self.backlog
+
+    def serves(self, address: str) -> bool:
+        """Whether connections to that address of the namespace come here."""
+        return self.address in (address, *WILDCARDS)
 
     @property
     def is_local(self) -> bool:

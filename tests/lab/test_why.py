@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faults import FAULTS, SERVICES, kill_tree, stop_program
+from faults import FAULTS, SERVICES, kill_tree, program
 from names import next_name
 from rig import ROOT, World, run
 from warm import Warm
@@ -100,6 +102,7 @@ def command_exists(command: str) -> bool:
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in HARMLESS])
 def test_first_broken_layer_is_named(shop: World, warm: Warm, fault: str) -> None:
+    assert fault in EXPECTED, "a new fault: EXPECTED must say which layer of which node breaks"
     service, layer, node = EXPECTED[fault]
     FAULTS[fault](shop)
     try:
@@ -182,7 +185,7 @@ def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
         text = text.replace(f"ip netns exec {shop.host} ", "").replace(f"{shop.host}.", "")
         return {re.sub(r"[0-9.]+| +", " ", line) for line in text.splitlines()}
 
-    stop_program("postgres-db")(shop)
+    os.kill(program(shop, "postgres-db"), signal.SIGSTOP)
     try:
         answer = warm.run(shop.words("why", "nginx-lb"))[0]
     finally:

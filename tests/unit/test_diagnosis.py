@@ -256,7 +256,9 @@ YES, NO, SILENT = Outcome.CONNECTED, Outcome.REFUSED, Outcome.SILENT
         # Refused where nobody listens: packets go there and back, the listener is the cause.
         ([tried("a", NO)], [], "ok", "service:x"),
         ([tried("a", NO)], [replace(SOCKET, address="127.0.0.1")], "ok", "service:x"),
+        ([tried("a", NO)], [replace(SOCKET, address="10.0.1.60")], "ok", "service:x"),
         ([tried("a", NO)], [SOCKET], "broken", "service:x"),
+        ([tried("a", NO)], [replace(SOCKET, address="10.0.0.60")], "broken", "service:x"),
         ([tried("a", SILENT)], [SOCKET], "broken", "service:x"),
         ([tried("a", YES), tried("b", SILENT)], [SOCKET], "broken", "veth:b"),
         ([tried("a", SILENT)], [replace(SOCKET, waiting=129)], "skipped", "service:x"),
