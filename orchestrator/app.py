@@ -226,6 +226,7 @@ class App:
         its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         with lock(self.lab, "heal"):
+            self.compiler.secrets.restore()
             seen = await self.broken(names)
             drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
             drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]

@@ -129,7 +129,11 @@ class Supervisor:
                 self._look.set()
 
     async def _has_wrong_setting(self) -> bool:
+        """Also deleted data directories: cheap to ask, and nobody tells of them either."""
         nodes = self._app.nodes
+        programs = [n.resource.program for n in nodes.values() if isinstance(n.resource, Service)]
+        if not all(program.has_data() for program in programs):
+            return True
         if any(
             isinstance(node.resource, Bridge) and node.resource.wrong_setting()
             for node in nodes.values()
