@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from faults import SERVICES, program
 from rig import World, eventually, run
-from view import Look, Viewer
+from view import Look, Viewer, load
 
 from orchestrator.linux import inside
 
-LOAD = Path(__file__).parents[1] / "load.py"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 RULE = re.compile(r"\s*(\d+)\s+(\d+) .*/\* orchestrator:\S+ (\S+) \*/")
 ADDRESSES = {"product-service": "10.0.0.30", "postgres-db": "10.0.0.60"}
@@ -35,19 +31,6 @@ def viewer(shop: World) -> Iterator[Viewer]:
         yield found
     finally:
         found.close()
-
-
-@contextlib.contextmanager
-def load(shop: World, clients: int = 4) -> Iterator[None]:
-    """For the length of the block; every request was answered well."""
-    words = ["ip", "netns", "exec", shop.host, sys.executable, str(LOAD), str(clients)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            yield
-        finally:
-            out, _ = process.communicate()
-    assert set(json.loads(out)["codes"]) <= {"200", "201"}
 
 
 # -- what others say ---------------------------------------------------------------------
@@ -295,12 +278,11 @@ def test_totals_never_fall_while_a_part_is_rebuilt(shop: World, viewer: Viewer, 
     traffic()
     looks = [viewer.look()]
     assert looks[0].value("link_receive_packets_total", link="veth-redis", hop="redis-cache") > 0
-    words = shop.words("replay", part, "--cascade") if part.startswith("netns") else []
-    with subprocess.Popen(words or shop.words("replay", part), stdout=subprocess.PIPE) as rebuild:
+    with shop.start("replay", part, "--cascade") as rebuild:
         while rebuild.poll() is None:
             looks.append(viewer.look())
-        rebuild.communicate()
-    assert rebuild.returncode == 0
+        out, _ = rebuild.communicate()
+    assert rebuild.returncode == 0, out
     looks.append(viewer.look())
     traffic()
     looks.append(viewer.look())
