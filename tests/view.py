@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rig import SHOP, World
 
+LOAD = Path(__file__).parent / "load.py"
 Key = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -66,6 +69,19 @@ class Viewer:
 
     def close(self) -> None:
         self._process.communicate()
+
+
+@contextlib.contextmanager
+def load(world: World, clients: int = 4) -> Iterator[None]:
+    """For the length of the block; every request was answered well."""
+    words = ["ip", "netns", "exec", world.host, sys.executable, str(LOAD), str(clients)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield
+        finally:
+            out, _ = process.communicate()
+    assert set(json.loads(out)["codes"]) <= {"200", "201"}
 
 
 def cpu_s() -> float:

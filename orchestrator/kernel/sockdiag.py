@@ -55,6 +55,8 @@ class State(IntEnum):
     NEW_SYN_RECV = 12
 
 
+# Of these the kernel keeps no struct tcp_info, or one that is the listener's own.
+WITHOUT_INFO = frozenset({State.TIME_WAIT, State.LISTEN, State.NEW_SYN_RECV})
 ALL = sum(1 << state for state in State)
 
 
@@ -132,8 +134,10 @@ def decode(answer: bytes) -> Socket:
         queued,
         limit,
     )
+    if state in WITHOUT_INFO:
+        return Socket(*basic)
     value = find_attribute(answer, ANSWER.size, INET_DIAG_INFO)
-    if not value or state == State.LISTEN or attribute_size(answer, value) < INFO.size:
+    if not value or attribute_size(answer, value) < INFO.size:
         return Socket(*basic)
     unacked, rtt_us, retransmits, notsent, min_rtt_us = INFO.unpack_from(answer, value)
     return Socket(

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
-from orchestrator.kernel.sockdiag import State
 from orchestrator.view import families
 from orchestrator.view.edges import INGRESS, End
 from orchestrator.view.families import Figures, Labels
@@ -122,9 +121,8 @@ class Totals:
         edges: dict[tuple[int, int], Edge] = {}
         for end in ends:
             self._retransmits.setdefault(end.edge, 0)
-            if end.socket.state != State.TIME_WAIT:  # by then the kernel has forgotten
-                key = (end.inode, end.socket.cookie)
-                values[end.space][key], edges[key] = end.socket.retransmits, end.edge
+            key = (end.inode, end.socket.cookie)
+            values[end.space][key], edges[key] = end.socket.retransmits, end.edge
         for space, each in values.items():
             for key, came in self._sockets[space].advance(each).items():
                 self._retransmits[edges[key]] += came

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from faults import SERVICES, program
 from rig import World, eventually, run
-from view import Look, Viewer
+from view import Look, Viewer, load
 
+from orchestrator.kernel import sockdiag
+from orchestrator.kernel.sockdiag import State
 from orchestrator.linux import inside
+from orchestrator.view import sampler
 
-LOAD = Path(__file__).parents[1] / "load.py"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 RULE = re.compile(r"\s*(\d+)\s+(\d+) .*/\* orchestrator:\S+ (\S+) \*/")
 ADDRESSES = {"product-service": "10.0.0.30", "postgres-db": "10.0.0.60"}
@@ -35,19 +34,6 @@ def viewer(shop: World) -> Iterator[Viewer]:
         yield found
     finally:
         found.close()
-
-
-@contextlib.contextmanager
-def load(shop: World, clients: int = 4) -> Iterator[None]:
-    """For the length of the block; every request was answered well."""
-    words = ["ip", "netns", "exec", shop.host, sys.executable, str(LOAD), str(clients)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
-        try:
-            yield
-        finally:
-            out, _ = process.communicate()
-    assert set(json.loads(out)["codes"]) <= {"200", "201"}
 
 
 # -- what others say ---------------------------------------------------------------------
@@ -295,12 +281,11 @@ def test_totals_never_fall_while_a_part_is_rebuilt(shop: World, viewer: Viewer, 
     traffic()
     looks = [viewer.look()]
     assert looks[0].value("link_receive_packets_total", link="veth-redis", hop="redis-cache") > 0
-    words = shop.words("replay", part, "--cascade") if part.startswith("netns") else []
-    with subprocess.Popen(words or shop.words("replay", part), stdout=subprocess.PIPE) as rebuild:
+    with shop.start("replay", part, "--cascade") as rebuild:
         while rebuild.poll() is None:
             looks.append(viewer.look())
-        rebuild.communicate()
-    assert rebuild.returncode == 0
+        out, _ = rebuild.communicate()
+    assert rebuild.returncode == 0, out
     looks.append(viewer.look())
     traffic()
     looks.append(viewer.look())
@@ -326,6 +311,40 @@ def test_one_look_a_second_and_nothing_is_held(shop: World, viewer: Viewer) -> N
     publish = {"rule": "nat/publish-8080"}
     assert later.value("nat_packets_total", **publish) > first.value("nat_packets_total", **publish)
     assert later.descriptors == first.descriptors
+
+
+def test_very_many_in_time_wait_are_read_in_part(
+    shop: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others all the same; what is read of them is bounded."""
+    with inside(Path(f"/run/netns/{shop.host}")):
+        server = socket.create_server(("127.0.0.1", 0))
+        channels = [sockdiag.open_channel(), sockdiag.open_channel()]
+        port = server.getsockname()[1]
+        open_one = socket.create_connection(("127.0.0.1", port))
+        other_end, _ = server.accept()
+        for _ in range(1000):
+            with socket.create_connection(("127.0.0.1", port)):
+                server.accept()[0].close()
+        waiting = int(re.findall(r"^TCP:.* tw (\d+)", sockstat(), re.MULTILINE)[0])
+    assert waiting >= 1000
+
+    def read(limit: int) -> tuple[int, int]:
+        monkeypatch.setattr(sampler, "TIME_WAIT_LIMIT", limit)
+        with channels.pop() as channel:
+            found = sampler.read_sockets(channel, waiting)
+        states = [each.state for each in found if port in (each.local_port, each.remote_port)]
+        return states.count(State.TIME_WAIT), len(states) - states.count(State.TIME_WAIT)
+
+    with server, open_one, other_end:
+        whole, some = read(waiting), read(10)
+    assert whole[0] >= 1000
+    assert 0 < some[0] < whole[0]
+    assert some[1] == whole[1] == 3  # the listener, and both ends of the open one
+
+
+def sockstat() -> str:
+    return Path("/proc/thread-self/net/sockstat").read_text()
 
 
 def test_promtool_finds_nothing_to_complain_of(shop: World, viewer: Viewer) -> None:

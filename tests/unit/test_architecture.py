@@ -21,7 +21,6 @@ BANNED = {
     "view": ("engine", "sights", "commands", "supervisor", "replay"),
     "diagnosis": ("commands", "supervisor", "view", "front"),
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
-    **dict.fromkeys(("app", "stack", "replay", "identity", "verify", "drawing"), ("view",)),
 }
 OWNERS = {
     "pyroute2": ("kernel", "hostfacts.py"),
@@ -35,6 +34,8 @@ OWNERS = {
     "prometheus_client": ("front/metrics.py", "front/setup_metrics.py", "view/collector.py"),
     "click": ("cli.py", "commands"),
 }
+# The kernel's view is an end: it knows the app, and only the supervisor's side shows it.
+VIEW_USERS = {"view", "supervisor"}
 IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
 
 
@@ -59,6 +60,12 @@ def test_imports_point_down(path: Path) -> None:
     assert not [
         name for name in imports(path) if any(name == b or name.startswith(b + ".") for b in banned)
     ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_kernels_view_is_shown_by_the_supervisor_alone(path: Path) -> None:
+    uses = [name for name in imports(path) if name.startswith("orchestrator.view")]
+    assert not uses or place(path) in VIEW_USERS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
