@@ -82,9 +82,7 @@ def plan_of(app: App) -> Plan:
     )
     return Plan(
         hops=tuple(
-            _hop(app, name)
-            for name in sorted(stack.services, key=lambda name: name not in homes)
-            if stack.namespace_of(name) in spaces
+            _hop(app, name) for name in sorted(stack.services, key=lambda name: name not in homes)
         ),
         paths={space: NETNS_DIR / lab.namespace(space) for space in spaces},
         addresses={

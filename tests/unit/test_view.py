@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -13,14 +12,15 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from orchestrator.app import App, open_app
+from orchestrator.kernel import iptables
 from orchestrator.kernel.linkstats import LinkCounters
-from orchestrator.kernel.rulecounters import RuleCounter
+from orchestrator.kernel.rulecounters import RuleCounter, from_tables
 from orchestrator.kernel.sockdiag import Socket, State
 from orchestrator.processes.usage import PAGE_BYTES, Usage
 from orchestrator.view import families
 from orchestrator.view.collector import KernelCollector
 from orchestrator.view.edges import Queue, Sorter
-from orchestrator.view.families import FAMILIES, Figures
+from orchestrator.view.families import FAMILIES
 from orchestrator.view.kernelview import Figuring
 from orchestrator.view.plan import Edge, Plan, plan_of
 from orchestrator.view.sample import Sample, Space
@@ -209,10 +209,6 @@ def test_nothing_ever_comes_backwards(readings: list[dict[str, int]]) -> None:
         assert all(0 <= came[key] <= values[key] for key in came)
 
 
-def totals(figures: Figures, family: families.Family) -> Mapping[tuple[str, ...], float]:
-    return figures[family]
-
-
 def test_everything_is_there_before_anything_was_read(shop: Plan) -> None:
     figures = Figuring(shop).add(Sample())
     assert figures.keys() == set(FAMILIES)
@@ -296,6 +292,19 @@ def test_rules_are_ours_by_their_comment_and_go_on_after_a_replacement(shop: Pla
     assert publish(RuleCounter("nat", name, 9, 20, 1200), other) == (22, 1320)  # a new rule
     assert publish(RuleCounter("filter", name, 10, 5, 5)) == (22, 1320)  # of another label
     assert len(figuring.add(Sample())[families.NAT_PACKETS]) == 15
+
+
+def test_rules_of_the_legacy_iptables_are_read_from_iptables_save(shop: Plan) -> None:
+    figuring = Figuring(shop)
+    line = next(rule.line() for rule in shop.rules if rule.comment.endswith(" publish-8080"))
+
+    def publish(packets: int) -> float:
+        text = f"*nat\n[{packets}:60] {line}\n[9:9] -A OTHERS -j ACCEPT\nCOMMIT\n"
+        counters = from_tables(iptables.parse(text), shop.rules)
+        assert len(counters) == 1
+        return figuring.add(Sample(rules=counters))[families.NAT_PACKETS]["nat/publish-8080",]
+
+    assert [publish(5), publish(8), publish(2)] == [0, 3, 5]
 
 
 def test_gauges_tell_of_now(shop: Plan) -> None:
