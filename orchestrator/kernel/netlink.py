@@ -1,6 +1,6 @@
 """Links, addresses and routes over rtnetlink: batches out, snapshots in.
 
-The only importer of pyroute2's rtnetlink. Requests for one namespace are encoded by pyroute2
+Requests for one namespace are encoded by pyroute2
 and sent as one batch over one socket, which was opened inside that namespace: a round trip
 per request is what makes building networks slow.
 """
@@ -18,11 +18,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from orchestrator.errors import ResourceError, TransientError
+from orchestrator.kernel.pyroute import ifaddrmsg, ifinfmsg, rtmsg
 from orchestrator.linux import in_thread, inside
 from orchestrator.onelook import once
 

@@ -35,7 +35,7 @@ OWNERS = {
     "click": ("cli.py", "commands"),
 }
 # The kernel's view is an end: it knows the app, and only the supervisor's side shows it.
-VIEW_USERS = {"view", "supervisor"}
+VIEW_USERS = {"front", "supervisor", "view"}
 IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
 
 
