@@ -26,6 +26,7 @@ from orchestrator.commands.target import (
     service_argument,
     target_options,
 )
+from orchestrator.diskspace import full_places
 from orchestrator.events import Record, encode
 from orchestrator.lock import is_held
 from orchestrator.processes import procfs
@@ -128,6 +129,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     if quiet:
         click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
     click.echo(f"supervisor: pid {present.pid}" if present else "supervisor: none")
+    for place in full_places(app.lab):
+        click.echo(f"warning: {place}", err=True)
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
