@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench sweep chaos recovery docs bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -49,6 +49,9 @@ sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing
 
 chaos: bootstrap-dev ## 10,000 orders under random faults, then exact accounting (ARGS="--seed 7")
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/chaos.py $(ARGS)
+
+endurance: bootstrap-dev ## up and down 50 times; nothing may grow (ARGS="--cycles 50")
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/endurance.py $(ARGS)
 
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery

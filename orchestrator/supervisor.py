@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.app import App
+from orchestrator.diskspace import full_places
 from orchestrator.errors import BusyError, OrchestratorError
 from orchestrator.health import LOOK_PAUSE_S, Health
 from orchestrator.kernel.bridge import Bridge
@@ -55,6 +56,11 @@ class Healings:
         if len(recent) > self.limit:
             self.given_up.add(node)
         return node not in self.given_up
+
+    def forgive(self) -> None:
+        """Everything begins anew: what made healings fail is over."""
+        self.times.clear()
+        self.given_up.clear()
 
     def _recent(self, node: str, now_s: float) -> list[float]:
         return [at for at in self.times.get(node, []) if at > now_s - self.window_s]
@@ -121,8 +127,16 @@ class Supervisor:
 
     async def _tick(self) -> None:
         """Looks at what nobody tells of. A whole look only now and then: it costs more."""
+        full: list[str] = []
         while True:
             await asyncio.sleep(TICK_S)
+            was_full, full = full, full_places(self._app.lab)
+            for place in full if full != was_full else []:
+                self._tell(place)
+            if was_full and not full:
+                self._tell("there is room again")
+                self._healings.forgive()  # what was given up meanwhile had no chance
+                self._look.set()
             now_s = time.monotonic()
             if await self._has_wrong_setting() or now_s > self._full_at_s:
                 self._full_at_s = now_s + FULL_LOOK_S

@@ -24,6 +24,7 @@ from orchestrator.commands.target import (
     service_argument,
     target_options,
 )
+from orchestrator.diskspace import full_places
 from orchestrator.events import Record, encode
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -61,6 +62,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     if quiet:
         click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
     click.echo(f"supervisor: {f'pid {found.supervisor}' if found.supervisor else 'none'}")
+    for place in full_places(app.lab):
+        click.echo(f"warning: {place}", err=True)
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:

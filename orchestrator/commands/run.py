@@ -16,6 +16,7 @@ import click
 from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.diskspace import full_places
 from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED, BusyError
@@ -86,6 +87,8 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
         present = None
     begun = time.monotonic()
     finished = Finished()
+    for place in full_places(app.lab):
+        complain(place)
 
     async def work() -> Result:
         try:

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from faults import close_observer, serves, whole
 from names import next_name
-from rig import World
+from rig import World, eventually
 from view import Viewer, load
 
 from orchestrator.sights.timings import last_times
+
+IDLE_S = 20.0
 
 
 def main() -> None:
@@ -57,6 +60,8 @@ def measure(world: World, rounds: int) -> dict[str, list[float]]:
         rows.setdefault("look of the kernel's view, CPU (ms)", []).extend(looks(world))
         world.orchestrator("down", "--volumes").ok()
         timed("--help (s)", lambda: world.orchestrator("--help"))
+    rows |= idle(world)
+    world.orchestrator("down", "--volumes").ok()
     return rows
 
 
@@ -68,6 +73,38 @@ def looks(world: World) -> list[float]:
             return [viewer.look().cpu_ms for _ in range(21)][1:]
     finally:
         viewer.close()
+
+
+def idle(world: World) -> dict[str, list[float]]:
+    """What the supervisor costs while nothing happens, and its memory after a healing too."""
+    world.orchestrator("up", "--supervise").ok()
+    pid = world.orchestrator("status", "--json").json()["supervisor"]
+    eventually(lambda: whole(world) and serves(world), within_s=60)
+    close_observer(world)
+    rows: dict[str, list[float]] = {"supervisor, fresh: memory, PSS (MB)": [memory_mb(pid)]}
+    shares = []
+    for _ in range(3):
+        before = cpu_s(pid)
+        time.sleep(IDLE_S)
+        shares.append((cpu_s(pid) - before) / IDLE_S * 100)
+    rows["supervisor, idle (% of a core)"] = shares
+    world.on_host("ip", "link", "delete", "veth-redis-br").ok()
+    eventually(lambda: whole(world) and serves(world), within_s=60)
+    close_observer(world)
+    rows["supervisor, after a healing: PSS (MB)"] = [memory_mb(pid)]
+    return rows
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of all threads so far: schedstat counts nanoseconds, stat only ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def memory_mb(pid: int) -> float:
+    """Proportional set size: what is shared with other processes counts by its share."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
 def ratio(world: World) -> float:
