@@ -9,7 +9,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -17,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.target import (
     Target,
@@ -27,64 +25,13 @@ from orchestrator.commands.target import (
     target_options,
 )
 from orchestrator.events import Record, encode
-from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.console import STYLES, clean, line
-from orchestrator.sights.history import NodeHistory, nodes
+from orchestrator.status import NodeStatus, status_of
 
 LOG_POLL_S = 0.1
 TABLE_WIDTH = 140  # where there is no terminal to ask
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """One node now: what is observed, with what the journal remembers."""
-
-    node: str
-    layer: str
-    state: str
-    pid: int | None
-    address: str | None
-    uptime_s: float | None
-    restarts: int
-    ready_after_s: float | None
-    last_error: str
-    detail: str
-
-
-def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> NodeStatus:
-    """Observation wins over memory: the journal only tells how it came about."""
-    kind, _, short = name.partition(":")
-    pid, uptime_s, address = None, None, None
-    if kind == "service":
-        running = procfs.sandboxes(f"{app.lab.mark}/{name}")
-        for each in running:
-            if each.is_init:
-                pid = next(iter(procfs.children(each.pid)), each.pid)
-                uptime_s = round(procfs.uptime_s(each.start_ticks), 1)
-        address = str(app.stack.address_of(short))
-    in_run = past.state in ("queued", "starting", "probing", "backoff", "stopping")
-    if seen.state is State.PRESENT:
-        state = past.state if in_run else "ready"
-        if kind == "check" and past.state not in ("ready", "failed"):
-            state = "unknown"
-    elif seen.state is State.ABSENT:
-        state = past.state if past.state in ("failed", "skipped") or in_run else "down"
-    else:
-        state = "drifted" if seen.state is State.PARTIAL else "foreign"
-    return NodeStatus(
-        node=name,
-        layer=app.nodes[name].layer,
-        state=state,
-        pid=pid,
-        address=address,
-        uptime_s=uptime_s,
-        restarts=max(0, past.starts - 1),
-        ready_after_s=None if past.ready_after_s is None else round(past.ready_after_s, 3),
-        last_error=past.last_error,
-        detail=seen.detail if state in ("drifted", "foreign") else "",
-    )
 
 
 @click.command()
@@ -99,20 +46,11 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     else:
         app = target.enter()
         observed = asyncio.run(app.observe())
-    past = nodes(journal.read(app.lab.journal).records)
-    rows = [
-        node_status(app, name, seen, past.get(name, NodeHistory()))
-        for name, seen in observed.items()
-    ]
-    present = resident.find(app.lab)
+    found = status_of(app, observed)
     if as_json:
-        document = {
-            "lab": app.lab.name,
-            "supervisor": present.pid if present else None,
-            "nodes": [asdict(row) for row in rows],
-        }
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(found.document()))
         return
+    rows = found.nodes
     shown = [row for row in rows if everything or row.node.startswith(("service:", "check:"))]
     quiet = [row for row in rows if row not in shown]
     _print_status(shown, everything=everything)
@@ -122,7 +60,7 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     ready = sum(row.state == "ready" for row in quiet)
     if quiet:
         click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
-    click.echo(f"supervisor: pid {present.pid}" if present else "supervisor: none")
+    click.echo(f"supervisor: {f'pid {found.supervisor}' if found.supervisor else 'none'}")
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
@@ -162,7 +100,7 @@ def duration(seconds: float) -> str:
 @target_options
 def plan(target: Target, as_json: bool) -> None:
     """What `up` would do, node by node in the order of needs, and why; changes nothing."""
-    from orchestrator.engine.plan import topological
+    from orchestrator.needs import topological
 
     if target.is_absent():
         app = target.open()

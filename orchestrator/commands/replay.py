@@ -6,11 +6,10 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
 
 import click
 
-from orchestrator.app import App, Replay
+from orchestrator.app import App, Replay, replayed
 from orchestrator.commands.run import Finished, complain, json_option, run_to_end, watching
 from orchestrator.commands.target import Target, target_options
 from orchestrator.engine.executor import Result
@@ -50,18 +49,11 @@ def replay(
         return await app.replay(found, [*sights, finished], complain=complain)
 
     with watching(app, as_json=as_json, nodes=found.radius.touched | found.radius.felt) as sights:
-        result, proof = run_to_end(work())
+        result, proof = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
     if as_json:
-        document = {
-            "outcome": result.outcome,
-            "seconds": round(time.monotonic() - begun, 3),
-            "nodes_outside": proof.nodes,
-            "connections_alive": proof.connections,
-            "disturbed": proof.disturbed,
-        }
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(replayed(result, proof, time.monotonic() - begun)))
     else:
         click.echo(
             f"replayed {len(found.radius.touched)} nodes in {time.monotonic() - begun:.2f} s"
@@ -73,26 +65,21 @@ def replay(
 
 def _announce(app: App, what: str, found: Replay, *, as_json: bool) -> None:
     """The blast radius, in the order of the stack."""
-    near = found.radius
-    groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
-    ordered = {key: [n for n in app.nodes if n in names] for key, names in groups.items()}
-    pairs = Counter(each.namespace.partition(":")[2] for each in found.broken)
     if as_json:
-        document = {"replay": what, **ordered, "connections_that_break": dict(pairs)}
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(found.document(what, app.nodes)))
         return
     words = {
         "rebuilt": "rebuilt",
         "mended": "mended, as far as it needs it",
         "felt": "left alone, asked again whether it is well",
     }
-    for key, names in ordered.items():
+    for key, names in found.ordered(app.nodes).items():
         if names:
             click.echo(f"{words[key]}: {', '.join(names)}")
-    if any(name.startswith("bridge:") for name in near.rebuilt):
+    if any(name.startswith("bridge:") for name in found.radius.rebuilt):
         click.echo("clients of published ports: their connections break, new ones do not")
-    if pairs:
+    if pairs := found.breaking():
         text = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
         click.echo(f"connections that break: {text}")
-    elif near.touched:
+    elif found.radius.touched:
         click.echo("connections that break: none")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 import time
 from collections.abc import Collection, Coroutine, Iterator
@@ -16,8 +18,10 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
-from orchestrator.errors import INTERRUPTED
-from orchestrator.events import Outcome, Record, StepFinished
+from orchestrator.errors import INTERRUPTED, BusyError
+from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
+from orchestrator.lock import refuse_if_busy
+from orchestrator.presence import words
 from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
 from orchestrator.validation import check_templates
 
@@ -75,6 +79,7 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
     """
     check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
+    refuse_if_busy(app.lab)
     present = resident.find(app.lab)
     if present is not None and (no_supervise or present.digest != app.fingerprint()):
         resident.stop(app.lab)  # it would bring back what was before
@@ -84,12 +89,17 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
 
     async def work() -> Result:
         try:
-            return await app.up([*sights, finished], complain=complain)
-        finally:
+            result = await app.up([*sights, finished], complain=complain)
+        except BusyError:
+            raise  # the host is in use by whoever was first
+        except BaseException:
             await target.leave(app)
+            raise
+        await target.leave(app)
+        return result
 
     with watching(app, as_json=as_json) as sights:
-        result = run_to_end(work())
+        result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
@@ -108,6 +118,8 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
         for port in service.ports:
             prefix = f"ip netns exec {app.lab.host} " if app.lab.host else ""
             click.echo(f"  {name}: {prefix}curl http://localhost:{port.host}/")
+    for line in words(app.left_out):
+        click.echo(f"  {line}")
 
 
 @click.command()
@@ -122,6 +134,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo("nothing is up")
         return
     app = target.enter()
+    refuse_if_busy(app.lab)
     resident.stop(app.lab)
     begun = time.monotonic()
     finished = Finished()
@@ -132,7 +145,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         return result
 
     with watching(app, as_json=as_json) as sights:
-        result = run_to_end(work())
+        result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         sys.exit(1)
@@ -142,10 +155,30 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
 
 
-def run_to_end(work: Coroutine[None, None, T]) -> T:
-    """The work's result; an interrupted run ends the process with 130."""
+def run_to_end(app: App, work: Coroutine[None, None, T]) -> T:
+    """The work's result; an interrupted run ends the process with 130.
+
+    SIGINT and SIGTERM cancel it once; a second one ends the process at once.
+    """
+
+    async def stoppable() -> T:
+        task = asyncio.current_task()
+        seen: list[str] = []
+
+        def stop(number: signal.Signals) -> None:
+            if seen:
+                os._exit(INTERRUPTED)
+            seen.append(number.name)
+            app.emit(CancelRequested(number.name))
+            if task is not None:
+                task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        return await work
+
     try:
-        return asyncio.run(work)
+        return asyncio.run(stoppable())
     except asyncio.CancelledError:
         click.echo("interrupted: what worked stays up", err=True)
         sys.exit(INTERRUPTED)

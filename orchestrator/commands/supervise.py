@@ -11,7 +11,10 @@ import click
 
 from orchestrator import resident
 from orchestrator.commands.target import Target, target_options
+from orchestrator.front.house import open_house
 from orchestrator.supervisor import Supervisor
+
+ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
 
 @click.command()
@@ -33,8 +36,15 @@ def supervise(target: Target) -> None:
         assert task is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        supervisor = Supervisor(app, tell)
+
+        async def end() -> None:
+            await target.leave(app)
+            asyncio.get_running_loop().call_later(ANSWER_S, task.cancel)
+
         with contextlib.suppress(asyncio.CancelledError):
-            await Supervisor(app, tell).run()
+            async with open_house(app, supervisor, tell, end=end):
+                await supervisor.run()
 
     with resident.hold(app.lab, app.fingerprint()):
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")

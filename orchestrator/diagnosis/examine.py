@@ -18,12 +18,12 @@ from orchestrator.diagnosis.looking import BRIDGED_RULES, IP_FORWARD, LOG_LINES,
 from orchestrator.diagnosis.network import Shell
 from orchestrator.diagnosis.site import FORWARDING, RULES, Place, Site
 from orchestrator.diagnosis.transport import Attempt, Outcome
-from orchestrator.engine.plan import topological
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.veth import Veth
+from orchestrator.needs import topological
 from orchestrator.processes import child
 from orchestrator.processes.gate import ask as ask_probe
 from orchestrator.processes.probes import Answer

@@ -24,6 +24,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from orchestrator.errors import ResourceError, TransientError
 from orchestrator.linux import in_thread, inside
+from orchestrator.onelook import once
 
 # linux/netlink.h and linux/rtnetlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -236,6 +237,9 @@ class Netlink:
 
     def snapshot(self, namespace: Path | None = None) -> Snapshot:
         """Links, IPv4 addresses and main-table routes. Raises ResourceError."""
+        return once(("snapshot", namespace), lambda: self._snapshot(namespace))
+
+    def _snapshot(self, namespace: Path | None) -> Snapshot:
         where = namespace.name if namespace else "host"
         with _socket(where, "observe", namespace) as channel:
             links = [_link(raw) for raw in _dump(channel, RTM_GETLINK, ifinfmsg, where)]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from names import next_name
 from rig import World
+from view import Viewer, load
 
-from orchestrator.sights import journal
-from orchestrator.sights.history import critical_path, last_run, spans
+from orchestrator.sights.timings import last_times
 
 
 def main() -> None:
@@ -54,24 +54,32 @@ def measure(world: World, rounds: int) -> dict[str, list[float]]:
         timed("down (s)", lambda: world.orchestrator("down").ok())
         timed("up, warm (s)", lambda: world.orchestrator("up").ok())
         rows.setdefault("wall ÷ critical path, warm", []).append(ratio(world))
+        rows.setdefault("look of the kernel's view, CPU (ms)", []).extend(looks(world))
         world.orchestrator("down", "--volumes").ok()
         timed("--help (s)", lambda: world.orchestrator("--help"))
     return rows
 
 
+def looks(world: World) -> list[float]:
+    """CPU of one look at the loaded shop, its threads included; the first finds processes."""
+    viewer = Viewer(world)
+    try:
+        with load(world):
+            return [viewer.look().cpu_ms for _ in range(21)][1:]
+    finally:
+        viewer.close()
+
+
 def ratio(world: World) -> float:
     """The last `up`: its wall time ÷ the nodes' own time along its critical path."""
-    records = journal.read(world.state / f"shop@{world.host}" / "journal.jsonl").records
-    run = last_run(records, command="up")
-    wall_s = (run[-1].mono_ns - run[0].mono_ns) / 1e9
-    return wall_s / sum(span.seconds for span in critical_path(spans(run)))
+    return last_times(world.state / f"shop@{world.host}" / "journal.jsonl")["up"].ratio
 
 
 def show(rows: dict[str, list[float]]) -> None:
-    print(f"{'':34}{'median':>9}{'min':>9}{'max':>9}")
+    print(f"{'':38}{'median':>9}{'min':>9}{'max':>9}")
     for name, values in rows.items():
         middle = statistics.median(values)
-        print(f"{name:34}{middle:9.3f}{min(values):9.3f}{max(values):9.3f}")
+        print(f"{name:38}{middle:9.3f}{min(values):9.3f}{max(values):9.3f}")
 
 
 if __name__ == "__main__":

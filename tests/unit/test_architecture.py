@@ -10,26 +10,32 @@ import pytest
 ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
-PURE = {"events", "errors", "needs", "lab", "resource", "document", "spec", "stackfile"}
+PURE = {"events", "errors", "needs", "lab", "resource", "document"}
+PURE |= {"fields", "spec", "stackfile", "presence"}
 BANNED = {
-    "engine": ("kernel", "processes", "sights", "stack", "app", "commands"),
-    "kernel": ("engine", "processes", "sights", "stack", "app", "commands"),
-    "processes": ("engine", "kernel", "sights", "stack", "app", "commands"),
-    "sights": ("engine", "kernel", "processes", "stack", "app", "commands"),
-    "diagnosis": ("commands", "supervisor"),
-    **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app")),
+    "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
+    "kernel": ("engine", "processes", "sights", "stack", "app", "commands", "view"),
+    "processes": ("engine", "kernel", "sights", "stack", "app", "commands", "view"),
+    "sights": ("engine", "kernel", "processes", "stack", "app", "commands", "view"),
+    "path": ("engine", "kernel", "sights", "stack", "app", "commands", "view", "front"),
+    "view": ("engine", "sights", "commands", "supervisor", "replay"),
+    "diagnosis": ("commands", "supervisor", "view", "front"),
+    **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
 }
 OWNERS = {
     "pyroute2": ("kernel", "hostfacts.py"),
     "tenacity": ("engine/retry.py",),
     "asyncpg": ("processes/probes.py",),
     "redis": ("processes/probes.py",),
-    "aiohttp": ("processes",),
-    "pydantic": ("spec.py", "stackfile.py"),
+    "aiohttp": ("processes", "front"),
+    "pydantic": ("fields.py", "spec.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("templates.py", "validation.py"),
+    "prometheus_client": ("front/metrics.py", "front/setup_metrics.py", "view/collector.py"),
     "click": ("cli.py", "commands"),
 }
+# The kernel's view is an end: it knows the app, and only the supervisor's side shows it.
+VIEW_USERS = {"view", "supervisor"}
 IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
 
 
@@ -54,6 +60,12 @@ def test_imports_point_down(path: Path) -> None:
     assert not [
         name for name in imports(path) if any(name == b or name.startswith(b + ".") for b in banned)
     ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_kernels_view_is_shown_by_the_supervisor_alone(path: Path) -> None:
+    uses = [name for name in imports(path) if name.startswith("orchestrator.view")]
+    assert not uses or place(path) in VIEW_USERS
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

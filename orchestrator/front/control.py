@@ -1,0 +1,263 @@
+"""The supervisor's control socket: HTTP over a unix socket that only root may use.
+
+```
+curl --unix-socket /run/orchestrator/shop/control.sock http://localhost/status
+GET  /status                                        what `status --json` prints
+GET  /events[?after=SEQ]                            the journal as a stream, one record a line
+POST /replay {"what", "cascade", "deps", "dry_run"} radius, records, result, one a line
+POST /down   {"volumes"}                            records, result; then the supervisor ends
+GET  /path, /traces, /trace/{ID|last}               the request path, kept requests, one of them
+GET  /metrics                                       for Prometheus
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from orchestrator.app import App, replayed
+from orchestrator.errors import BusyError, OrchestratorError, UsageError
+from orchestrator.events import Outcome, Record, encode
+from orchestrator.front.metrics import Metrics
+from orchestrator.lab import Lab
+from orchestrator.path.watch import PathWatch
+from orchestrator.sights import journal
+from orchestrator.status import status_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Sight = Callable[[Record], None]
+
+UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+MAX_BODY_BYTES = 4096
+
+
+def listen(lab: Lab) -> socket.socket:
+    """The control socket, mode 0600. Only who holds the supervisor's lock may call this."""
+    path = lab.run_dir / "control.sock"
+    path.unlink(missing_ok=True)
+    directory = os.open(lab.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        # By descriptor, since an address holds no more than 107 bytes: unix(7).
+        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+        os.close(directory)
+    return listener
+
+
+class Control:
+    """What may be asked and done over the socket."""
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        rest: Callable[[], None],
+        end: Callable[[], Awaitable[None]],
+        watch: PathWatch | None,
+        metrics: Metrics,
+    ) -> None:
+        """`rest` stops the healing; `end` is awaited once the lab is down."""
+        self._app, self._rest, self._end = app, rest, end
+        self._watch, self._metrics = watch, metrics
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[problems, peers], client_max_size=MAX_BODY_BYTES)
+        app.add_routes(
+            [
+                web.get("/status", self.status),
+                web.get("/events", self.events),
+                web.post("/replay", self.replay),
+                web.post("/down", self.down),
+                web.get("/path", self.path),
+                web.get("/traces", self.traces),
+                web.get("/trace/{word:last|[0-9a-f]{1,32}}", self.trace),
+                web.get("/metrics", self.metrics),
+            ]
+        )
+        return app
+
+    async def status(self, _: web.Request) -> web.Response:
+        found = status_of(self._app, await self._app.observe())
+        return web.json_response(found.document())
+
+    async def path(self, _: web.Request) -> web.Response:
+        return web.json_response(self._watched().document())
+
+    async def traces(self, _: web.Request) -> web.Response:
+        return web.json_response(self._watched().traces())
+
+    async def trace(self, request: web.Request) -> web.Response:
+        found = self._watched().trace(request.match_info["word"])
+        if found is None:
+            raise web.HTTPNotFound(reason="no such request is kept")
+        return web.json_response(found)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        body, content_type = await self._metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _watched(self) -> PathWatch:
+        if self._watch is None:
+            raise web.HTTPNotFound(reason="no service of this stack has a path_log")
+        return self._watch
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        after = request.query.get("after", "-1")
+        if not after.removeprefix("-").isdecimal():
+            raise UsageError("after must be the number of a record")
+        async with _lines(request) as write:
+            async for record in journal.follow(self._app.lab.journal):
+                if record.seq > int(after):
+                    await write(encode(record))
+        raise AssertionError("a journal has no end")
+
+    async def replay(self, request: web.Request) -> web.StreamResponse:
+        want = await _wishes(
+            request, {"what": "", "cascade": False, "deps": True, "dry_run": False}
+        )
+        app = self._app
+        found = await app.blast_radius(
+            want["what"], cascade=want["cascade"], with_deps=want["deps"]
+        )
+        begun = time.monotonic()
+        async with _lines(request) as write:
+            await write(json.dumps(found.document(want["what"], app.nodes)))
+            if found.radius.touched and not want["dry_run"]:
+                await _tell(
+                    write,
+                    lambda sight: app.replay(found, [sight], complain=_nobody),
+                    lambda done: replayed(done[0], done[1], time.monotonic() - begun),
+                )
+        return write.response
+
+    async def down(self, request: web.Request) -> web.StreamResponse:
+        want = await _wishes(request, {"volumes": False})
+        self._rest()
+        try:
+            async with _lines(request) as write:
+                await _tell(
+                    write,
+                    lambda sight: self._app.down(
+                        [sight], volumes=want["volumes"], complain=_nobody
+                    ),
+                    lambda done: {"outcome": done.outcome, "failed": list(done.failed)},
+                )
+        finally:
+            await self._end()
+        return write.response
+
+
+def _nobody(_: str) -> None:
+    """Complaints of a run have no place in its stream of records."""
+
+
+class _Lines:
+    """A response of JSON lines. Goes on silently when its reader has gone."""
+
+    def __init__(self, response: web.StreamResponse) -> None:
+        self.response = response
+
+    async def __call__(self, line: str) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self.response.write(line.encode() + b"\n")
+
+
+@contextlib.asynccontextmanager
+async def _lines(request: web.Request) -> AsyncIterator[_Lines]:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    yield _Lines(response)
+    with contextlib.suppress(ConnectionError):
+        await response.write_eof()
+
+
+async def _tell(
+    write: _Lines, work: Callable[[Sight], Awaitable[Any]], report: Callable[[Any], dict[str, Any]]
+) -> None:
+    """Each record of a run as it comes, then its report; an error is the last line.
+
+    The run goes to its end even when nobody reads on.
+    """
+    records: asyncio.Queue[Record | None] = asyncio.Queue()
+
+    async def run() -> Any:
+        try:
+            return await work(records.put_nowait)
+        finally:
+            records.put_nowait(None)
+
+    task = asyncio.ensure_future(run())
+    try:
+        while (record := await records.get()) is not None:
+            await write(encode(record))
+        try:
+            await write(json.dumps(report(await task)))
+        except OrchestratorError as error:
+            await write(json.dumps({"outcome": Outcome.FAILED, "error": str(error)}))
+    finally:
+        await asyncio.shield(asyncio.wait([task]))
+
+
+async def _wishes(request: web.Request, known: dict[str, Any]) -> dict[str, Any]:
+    """The body's members over their defaults; their types are the defaults'. Raises UsageError."""
+    text = await request.text()
+    try:
+        given = json.loads(text) if text.strip() else {}
+    except ValueError as error:
+        raise UsageError(f"the body is not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise UsageError("the body must be a JSON object")
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(f"unknown member {key!r}; known: {', '.join(known)}")
+        if type(value) is not type(known[key]):
+            raise UsageError(f"{key} must be a {type(known[key]).__name__}")
+    return {**known, **given}
+
+
+@web.middleware
+async def peers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses peers of another user: the mode of a socket's file says little in a container."""
+    assert request.transport is not None
+    connection = request.transport.get_extra_info("socket")
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)
+    _, uid, _ = UCRED.unpack(packed)
+    if uid not in (0, os.geteuid()):
+        raise web.HTTPForbidden(reason=f"user {uid} may not control this lab")
+    return await handler(request)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as RFC 9457 problem details."""
+    try:
+        return await handler(request)
+    except BusyError as error:
+        return problem(409, str(error))
+    except UsageError as error:
+        return problem(400, str(error))
+    except OrchestratorError as error:
+        return problem(500, str(error))
+    except web.HTTPException as error:
+        return problem(error.status, error.reason)
+
+
+def problem(status: int, detail: str) -> web.Response:
+    document = {"type": "about:blank", "status": status, "detail": detail}
+    return web.json_response(document, status=status, content_type="application/problem+json")

@@ -1,0 +1,93 @@
+"""What is there now, node by node: the observation, with what the journal remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orchestrator import resident
+from orchestrator.app import App
+from orchestrator.lock import is_held
+from orchestrator.processes import procfs
+from orchestrator.resource import Observation, State
+from orchestrator.sights import journal
+from orchestrator.sights.history import NodeHistory, nodes
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """One node now: what is observed, with what the journal remembers."""
+
+    node: str
+    layer: str
+    state: str
+    pid: int | None
+    address: str | None
+    uptime_s: float | None
+    restarts: int
+    ready_after_s: float | None
+    last_error: str
+    detail: str
+
+
+def node_status(
+    app: App, name: str, seen: Observation, past: NodeHistory, *, busy: bool
+) -> NodeStatus:
+    """Observation wins over memory: the journal only tells how it came about, and, while a
+    run is on (`busy`), how far it is. A run that was killed stays half-way in the journal."""
+    kind, _, short = name.partition(":")
+    pid, uptime_s, address = None, None, None
+    if kind == "service":
+        running = procfs.sandboxes(f"{app.lab.mark}/{name}")
+        for each in running:
+            if each.is_init:
+                pid = next(iter(procfs.children(each.pid)), each.pid)
+                uptime_s = round(procfs.uptime_s(each.start_ticks), 1)
+        address = str(app.stack.address_of(short))
+    in_run = busy and past.state in ("queued", "starting", "probing", "backoff", "stopping")
+    if seen.state is State.PRESENT:
+        state = past.state if in_run else "ready"
+        if kind == "check" and past.state not in ("ready", "failed"):
+            state = "unknown"
+    elif seen.state is State.ABSENT:
+        state = past.state if past.state in ("failed", "skipped") or in_run else "down"
+    else:
+        state = "drifted" if seen.state is State.PARTIAL else "foreign"
+    return NodeStatus(
+        node=name,
+        layer=app.nodes[name].layer,
+        state=state,
+        pid=pid,
+        address=address,
+        uptime_s=uptime_s,
+        restarts=max(0, past.starts - 1),
+        ready_after_s=None if past.ready_after_s is None else round(past.ready_after_s, 3),
+        last_error=past.last_error,
+        detail=seen.detail if state in ("drifted", "foreign") else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The lab as `status` shows it."""
+
+    lab: str
+    supervisor: int | None  # its pid
+    nodes: list[NodeStatus]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
+    """Reads the journal."""
+    busy = is_held(app.lab)
+    past = nodes(journal.read(app.lab.journal).records)
+    present = resident.find(app.lab)
+    rows = [
+        node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
+        for name, seen in observed.items()
+    ]
+    return Status(app.lab.name, present.pid if present else None, rows)
