@@ -148,6 +148,8 @@ def test_full_accept_queue_is_named_and_not_the_network(
                 channel = held.enter_context(socket.socket())
             channel.setblocking(False)
             channel.connect_ex(("10.0.0.10", 80))
+        # A connection that the queue had no room for is asked for again after a second.
+        eventually(lambda: why("deaf")["first_broken"] is not None)
         found = first(why("deaf"))
         assert (found["layer"], found["node"]) == ("listener", "service:deaf")
         assert "accept queue of port 80 is full: 2 wait, 1 may" in found["evidence"]
