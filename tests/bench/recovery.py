@@ -39,7 +39,7 @@ What lasts, or has no single moment to measure from, is proven by tests:
 | journal cut, torn, overwritten, taken away | tests/lab/test_damage.py |
 | run or state directory deleted; a reboot | tests/lab/test_pressure.py |
 | commands at the same time, and during a healing | tests/lab/test_at_once.py |
-| clocks that jump, or differ between processes | tests/unit/test_clock.py, tests/lab/test_at_once.py |
+| clocks that jump; clocks that differ | tests/unit/test_clock.py, tests/lab/test_at_once.py |
 | kill -9 at any record of the journal | `make sweep` |
 | forty random faults under 10,000 orders | `make chaos` |
 | up and down fifty times | `make endurance` |
