@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from names import next_name
-from rig import World, eventually, names_of_namespaces
+from rig import World, eventually, names_of_namespaces, run
 
 Write = Callable[..., Path]
 
@@ -133,3 +134,24 @@ def test_supervisor_asked_to_end_during_a_healing_ends(world: World, write_stack
     eventually(lambda: supervisor(world, stack) is None, within_s=60)
     world.orchestrator("up", "--supervise", stack=stack).ok()
     assert set(world.node_states(stack=stack).values()) == {"ready"}
+
+
+def test_commands_of_another_clock_work_on_the_same_lab(world: World, write_stack: Write) -> None:
+    """A process in a time namespace: its monotonic clock is ten days ahead."""
+    stack = write_stack(SLOW)
+    before = world.fingerprint()
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    ahead = ["unshare", "--time", "--fork", "--monotonic=864000", "--boottime=864000"]
+
+    def elsewhere(*words: str) -> str:
+        return run(*ahead, *world.words(*words, stack=stack)).ok().out
+
+    rows = json.loads(elsewhere("status", "--json"))["nodes"]
+    assert {row["state"] for row in rows} == {"ready"}
+    assert all(row["uptime_s"] < 1000 for row in rows if row["uptime_s"] is not None)
+    assert "already up" in elsewhere("up", "--supervise")
+    elsewhere("replay", "quick")
+    kill(world, "slow")
+    eventually(lambda: set(world.node_states(stack=stack).values()) == {"ready"}, within_s=60)
+    elsewhere("down")
+    assert world.fingerprint() == before
