@@ -99,7 +99,11 @@ def alerts(files: list[Path]) -> dict[str, dict[str, Any]]:
 
 ALERTS = alerts(FILES)
 # Ten times nothing is nothing.
-THRESHOLDS = [n for n, r in ALERTS.items() if re.search(r"> (?!0$)\d[\d.* ]*", r["expr"])]
+THRESHOLDS = [
+    name
+    for name, rule in ALERTS.items()
+    if any(found != "0" for found in THRESHOLD.findall(rule["expr"]))
+]
 
 
 def promtool(rules: list[Path], directory: Path, cases: dict[str, Case]) -> int:
