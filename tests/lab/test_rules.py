@@ -140,9 +140,7 @@ def test_rules_have_nothing_for_a_linter() -> None:
 
 
 @pytest.mark.parametrize("factor", [10, 0.1])
-@pytest.mark.parametrize(
-    "name", [n for n, rule in ALERTS.items() if THRESHOLD.search(rule["expr"])]
-)
+@pytest.mark.parametrize("name", THRESHOLDS)
 def test_threshold_changed_tenfold_fails_its_case(tmp_path: Path, name: str, factor: float) -> None:
     changed = []
     for file in FILES:
