@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -61,6 +61,9 @@ docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up, 
 	.venv/bin/orchestrator graph --services --svg > docs/graph.svg
 	$(RUN) topology --svg > docs/topology.svg
 	$(RUN) analyze plot > docs/analyze.svg
+
+dashboards: bootstrap-dev ## regenerate Grafana's dashboards from their code
+	.venv/bin/python -m dashboards.generate
 
 bootstrap:
 	@$(SUDO) ./bootstrap.sh

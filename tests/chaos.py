@@ -26,7 +26,7 @@ from names import next_name
 from rig import ROOT, World, eventually
 
 # Chaos heals the same nodes again and again, which a crash loop's limit is there to end.
-SUPERVISION = "\nsupervision: {start_limit: 1000}\n"
+SUPERVISION = "\nsupervision:\n  start_limit: 1000\n"
 IN_FLIGHT = 50  # so many orders more may be made until the fault has struck
 HEAL_DEADLINE_S = 120.0
 
@@ -67,7 +67,7 @@ def supervised_shop() -> Iterator[World]:
         directory.chmod(0o755)
         shutil.copytree(ROOT / "services", directory / "services")
         stack = directory / "services" / "stack.yaml"
-        stack.write_text(stack.read_text() + SUPERVISION)
+        stack.write_text(stack.read_text().replace("\nsupervision:\n", SUPERVISION))
         world = replace(World.build(next_name(), directory), stack=stack)
         try:
             world.orchestrator("up", "--supervise").ok()

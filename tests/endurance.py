@@ -15,7 +15,6 @@ from pathlib import Path
 from names import next_name
 from rig import SHOP, World, run
 
-
 ENDING = ("TIME_WAIT", "CLOSE", "LAST_ACK", "FIN_WAIT", "icmp", "udp")
 
 

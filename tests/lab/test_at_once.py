@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -37,7 +38,8 @@ def supervisor(world: World, stack: Path) -> int | None:
 
 def kill(world: World, service: str) -> None:
     for pid in world.sandbox_pids(service):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the first one's end ends the others
+            os.kill(pid, signal.SIGKILL)
 
 
 def healing(world: World) -> bool:
@@ -69,9 +71,12 @@ def test_two_ups_at_once_on_a_host_that_is_not_there_yet(
 def test_down_during_up_is_refused_and_leaves_the_supervisor(
     world: World, write_stack: Write
 ) -> None:
-    stack = write_stack(SLOW.replace("sleep 1;", "sleep 5;"))
+    stack = write_stack(SLOW.replace("sleep 1;", "until [ -e /stack/go ]; do sleep 0.1; done;"))
+    go = stack.with_name("go")
+    go.touch()
     world.orchestrator("up", "--supervise", stack=stack).ok()
     present = supervisor(world, stack)
+    go.unlink()
     replay = world.start("replay", "slow", stack=stack)
     assert replay.stdout is not None
     for line in replay.stdout:
@@ -89,6 +94,7 @@ def test_down_during_up_is_refused_and_leaves_the_supervisor(
         )
         assert second.code == 4, second.text
         assert f"`replay` with pid {replay.pid}" in second.err
+    go.touch()
     replay.communicate(timeout=60)
     assert replay.returncode == 0
     assert supervisor(world, stack) == present

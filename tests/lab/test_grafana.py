@@ -59,7 +59,7 @@ def stack(world: World, tmp_path: Path) -> Path:
     }
     data["services"] = {name: data["services"][name] for name in ("prometheus", "grafana")}
     data["path"] = [f"/opt/{world.host}/bin"]
-    del data["jobs"], data["checks"]
+    del data["jobs"], data["checks"], data["supervision"]
     path = tmp_path / "stack.yaml"
     path.write_text(yaml.safe_dump(data))
     return path

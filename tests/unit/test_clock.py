@@ -10,22 +10,28 @@ from orchestrator.events import (
     Action,
     Outcome,
     Record,
+    RunFinished,
+    RunStarted,
     StepFinished,
     StepProvisioned,
     StepQueued,
     StepStarted,
 )
-from orchestrator.sights.history import critical_path, nodes, spans
+from orchestrator.sights.critical import critical_chain
+from orchestrator.sights.history import nodes
+from orchestrator.sights.phases import fold
 from orchestrator.supervisor import Healings
 
 ROOT = Path(__file__).parents[2]
 WALL = {"time", "time_ns", "now", "utcnow", "today", "gmtime", "localtime", "strftime"}
-# Where it is shown: records' times, a run's id, lines of `events` and of the supervisor's log.
+# Where it is shown to people.
 SHOWN = {
     "orchestrator/engine/bus.py": {"time_ns"},
     "orchestrator/app.py": {"strftime", "gmtime"},
     "orchestrator/commands/look.py": {"strftime", "localtime"},
     "orchestrator/commands/supervise.py": {"strftime"},
+    "orchestrator/drawing/gantt.py": {"strftime", "gmtime"},
+    "orchestrator/path/reader.py": {"time"},  # exemplars and traces carry when they were seen
 }
 
 
@@ -46,17 +52,19 @@ def test_wall_time_is_read_only_where_it_is_shown() -> None:
 
 def test_history_is_the_same_whatever_the_wall_clock_did() -> None:
     events = [
+        RunStarted("up", "digest", ("a",), "boot"),
         StepQueued("a", 1, ""),
         StepStarted("a", Action.ENSURE, 1),
         StepProvisioned("a", 1),
         StepFinished("a", Action.ENSURE, Outcome.CHANGED, 1, ""),
+        RunFinished(Outcome.CHANGED, (), ()),
     ]
     steady = [Record(n, "r", n, n * 10**9, event) for n, event in enumerate(events)]
-    jumps = (0, 10**18, -(10**18), 5)
+    jumps = (0, 10**18, -(10**18), 5, 10**18, 0)
     jumped = [replace(record, wall_ns=wall) for record, wall in zip(steady, jumps, strict=True)]
     assert nodes(jumped) == nodes(steady)
-    assert spans(jumped) == spans(steady)
-    assert critical_path(spans(jumped)) == critical_path(spans(steady))
+    assert fold(jumped) == fold(steady)
+    assert critical_chain(fold(jumped)) == critical_chain(fold(steady))
 
 
 def test_healings_count_by_the_time_that_is_handed_in() -> None:
