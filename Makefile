@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench sweep recovery docs bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -45,15 +45,25 @@ bench: bootstrap-dev ## measure; ratios within one run
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
 sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing may leak
-	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/sweep.py
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/sweep.py $(ARGS)
+
+chaos: bootstrap-dev ## 10,000 orders under random faults, then exact accounting (ARGS="--seed 7")
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/chaos.py $(ARGS)
+
+endurance: bootstrap-dev ## up and down 50 times; nothing may grow (ARGS="--cycles 50")
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/endurance.py $(ARGS)
 
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery
 
-docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up
+docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up, fresh
 	.venv/bin/orchestrator schema > services/stack.schema.json
 	.venv/bin/orchestrator graph --services --svg > docs/graph.svg
 	$(RUN) topology --svg > docs/topology.svg
+	$(RUN) analyze plot > docs/analyze.svg
+
+dashboards: bootstrap-dev ## regenerate Grafana's dashboards from their code
+	.venv/bin/python -m dashboards.generate
 
 bootstrap:
 	@$(SUDO) ./bootstrap.sh

@@ -43,12 +43,19 @@ need() { have "$1" || missing+=("$2"); } # program, Debian package
 need ip iproute2
 need iptables-restore iptables
 need nginx nginx-light
+[ -e /usr/lib/nginx/modules/ngx_http_perl_module.so ] || missing+=(libnginx-mod-http-perl)
 need redis-server redis-server
+need prometheus prometheus
 need bwrap bubblewrap
 need setpriv util-linux
 need curl curl
 need ping iputils-ping
 [ -n "$(find_postgres)" ] || missing+=(postgresql)
+# The platform runs without these: its stack file leaves out what is not installed.
+welcome=()
+for exporter in prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter; do
+    have "$exporter" || welcome+=("$exporter")
+done
 if $dev; then
     need make make
     need sysctl procps
@@ -64,6 +71,9 @@ if ! find_python >/dev/null; then
         missing+=(python3 python3-venv)
     fi
 fi
+
+# Counts, since grep -q would end apt-cache by SIGPIPE, which pipefail takes for a no.
+is_packaged() { [ "$(apt-cache policy "$1" 2>/dev/null | grep -c 'Candidate: [0-9]')" -gt 0 ]; }
 
 install_packages() {
     have apt-get || fail "cannot install ${missing[*]}: this host has no apt-get; install them by hand and run this again"
@@ -100,17 +110,23 @@ install_packages() {
 
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq || echo "bootstrap: apt-get update failed; trying with the lists that are here" >&2
+    local package
+    for package in "${welcome[@]}"; do
+        if is_packaged "$package"; then missing+=("$package"); else
+            echo "bootstrap: $package is not packaged for this system; its metrics are left out"
+        fi
+    done
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         fail "cannot install ${missing[*]}: see apt-get's message above"
 
     # Not at the next boot either. Units of packages that were here before are not touched.
     if have systemctl && [ -d /run/systemd/system ] || [ -d /etc/systemd/system ]; then
-        local package unit
+        local unit
         for package in "${missing[@]}"; do
             case $package in
                 nginx-light) unit=nginx.service ;;
-                redis-server) unit=redis-server.service ;;
-                postgresql) unit=postgresql.service ;;
+                redis-server | postgresql | prometheus | prometheus-*-exporter)
+                    unit=$package.service ;;
                 *) continue ;;
             esac
             systemctl disable --quiet "$unit" >/dev/null 2>&1 || true
@@ -120,7 +136,15 @@ install_packages() {
     trap - EXIT
 }
 
-[ ${#missing[@]} -eq 0 ] || install_packages
+if [ ${#missing[@]} -gt 0 ]; then
+    install_packages
+else # what would only be nice to have is worth no failure
+    for package in "${welcome[@]}"; do
+        if [ "$(id -u)" = 0 ] && is_packaged "$package"; then missing+=("$package"); fi
+    done
+    welcome=()
+    [ ${#missing[@]} -eq 0 ] || (install_packages) || echo "bootstrap: going on without ${missing[*]}"
+fi
 
 # -- Python packages ---------------------------------------------------------------------
 

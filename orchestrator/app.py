@@ -11,19 +11,19 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator import former
 from orchestrator.engine.bus import Bus, Sight
-from orchestrator.engine.executor import Executor, Result
+from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
 from orchestrator.errors import (
     BusyError,
     HostError,
     OrchestratorError,
-    SpecError,
     UsageError,
 )
 from orchestrator.events import (
@@ -34,20 +34,24 @@ from orchestrator.events import (
     RunFinished,
     RunStarted,
 )
+from orchestrator.health import Health, hurried
 from orchestrator.identity import cut_by, identities, inner_connections, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
-from orchestrator.lock import lock
+from orchestrator.lock import PATIENCE_S, lock
+from orchestrator.onelook import one_look
 from orchestrator.preflight import check_host
+from orchestrator.presence import leave_out
+from orchestrator.privatehost import require_here
 from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.service import Job, Service
+from orchestrator.programs import is_installed
 from orchestrator.replay import (
     Proof,
     Radius,
-    culprits,
     missing_needs,
     prove,
     radius,
@@ -56,7 +60,7 @@ from orchestrator.replay import (
 )
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
-from orchestrator.spec import Stack
+from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
 from orchestrator.stackfile import parse_stack
 
@@ -103,13 +107,18 @@ HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host acro
 
 @dataclass(frozen=True)
 class App:
-    """One stack on one lab; everything that a command needs."""
+    """One stack on one lab; everything that a command needs.
+
+    `stack` is what this host can run of the `whole`.
+    """
 
     stack: Stack
     directory: Path
     text: str
     lab: Lab
     max_workers: int
+    whole: Stack
+    left_out: Mapping[str, When] = field(default_factory=dict)
 
     @cached_property
     def compiler(self) -> Compiler:
@@ -121,6 +130,7 @@ class App:
             emit=self.emit,
             netlink=Netlink(),
             secrets=Secrets(self.lab.state_dir / "secrets"),
+            whole=self.whole,
         )
 
     @cached_property
@@ -155,43 +165,21 @@ class App:
         """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
         require_root()
         nodes = self.nodes
-        with lock(self.lab, "up"):
+        with lock(self.lab, "up", patience_s=PATIENCE_S):
+            require_here(self.lab)
             await check_host(self.stack, self.lab, self.compiler)
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
-            if orphans:
+            if await former.is_any_there(orphans):
                 result = await self._run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
-            self._record()
+            former.record(self.lab, self.text)
             return await self._run("up", nodes, Action.ENSURE, sights, complain)
 
-    @property
-    def _recorded(self) -> Path:
-        return self.lab.run_dir / "stack.yaml"
-
-    def _record(self) -> None:
-        """Keeps the stack that is up: `down` takes that away, whatever became of the file."""
-        self.lab.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._recorded.with_suffix(".new")
-        draft.write_text(self.text)
-        draft.rename(self._recorded)
-
     def _orphans(self) -> dict[str, Node]:
-        """Nodes of the stack that is up which this stack no longer has."""
-        try:
-            text = self._recorded.read_text()
-            stack = parse_stack(text, str(self._recorded))
-        except (OSError, SpecError):
-            return {}
-        if text == self.text:
-            return {}
-        former = replace(self.compiler, stack=stack).nodes()
-        gone = {name: node for name, node in former.items() if name not in self.nodes}
-        return {
-            name: replace(node, needs={n: s for n, s in node.needs.items() if n in gone})
-            for name, node in gone.items()
-        }
+        same = self.text if not self.left_out else None
+        return former.orphans(self.compiler, self.nodes, unless=same)
 
     async def blast_radius(self, word: str, *, cascade: bool, with_deps: bool) -> Replay:
         """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
@@ -199,7 +187,7 @@ class App:
         nodes = self.nodes
         broken = frozenset(await self.broken(nodes))
         whole = frozenset(nodes) - broken
-        wanted = targets(nodes, word, whole) if word else broken | await self.hung()
+        wanted = targets(nodes, word, whole) if word else broken | frozenset(await self.hung())
         found = radius(nodes, wanted, cascade=cascade)
         if not with_deps:
             found = replace(found, felt=frozenset())
@@ -213,14 +201,10 @@ class App:
 
     async def broken(self, names: Collection[str]) -> dict[str, Observation]:
         """Of these nodes those that are not as wanted."""
-        found = {}
-        for name in names:
-            if name.partition(":")[0] in NEVER_BROKEN:
-                continue
-            seen = await self.nodes[name].resource.observe()
-            if seen.state is not State.PRESENT:
-                found[name] = seen
-        return found
+        asked = [name for name in names if name.partition(":")[0] not in NEVER_BROKEN]
+        with one_look():
+            seen = {name: await self.nodes[name].resource.observe() for name in asked}
+        return {name: each for name, each in seen.items() if each.state is not State.PRESENT}
 
     async def silent(self) -> frozenset[str]:
         """Services that do not answer now, for whatever reason."""
@@ -231,24 +215,23 @@ class App:
             name for name, answered in zip(asked, answers, strict=True) if not answered
         )
 
-    async def hung(self) -> frozenset[str]:
+    async def hung(self) -> dict[str, str]:
         """Services that run but do not answer, for no reason that lies in their needs."""
-        silent = await self.silent()
-        if not silent:
-            return silent  # the usual case, and a cheap one
-        whole = frozenset(self.nodes) - frozenset(await self.broken(self.nodes))
-        return culprits(self.nodes, silent & whole, whole)
+        return await Health.of(self.nodes).settled(self.nodes, lambda: self.broken(self.nodes))
 
     async def heal(
-        self, names: Collection[str], hung: Collection[str], *, complain: Callable[[str], None]
+        self, names: Collection[str], hung: Mapping[str, str], *, complain: Callable[[str], None]
     ) -> Result:
-        """Brings these nodes back, and what cannot live without them. Raises BusyError."""
+        """Brings these nodes back, and what cannot live without them; `hung` ones, each with
+        its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         with lock(self.lab, "heal"):
+            self.compiler.secrets.restore()
             seen = await self.broken(names)
             drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
-            drift += [DriftFound(name, "it does not answer") for name in hung if name in names]
+            drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]
             acted = subgraph(self.nodes, near.touched)
+            acted |= {name: hurried(acted[name]) for name in hung}
             return await self._run(
                 "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
             )
@@ -256,9 +239,9 @@ class App:
     def note_drift(self, names: Collection[str]) -> None:
         """Drift that is told of and left: into the journal. Nothing while a run is on."""
         with contextlib.suppress(BusyError), lock(self.lab, "alert"):
-            history = journal.read(self.lab.journal)
             book = journal.Journal(self.lab.journal)
-            bus = Bus(_run_id(), first_seq=history.next_seq, broken=lambda _: None)
+            first = journal.next_seq(self.lab.journal)
+            bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
             bus.add(book.append)
             for name in sorted(names):
                 bus.emit(DriftFound(name, "left as it is"))
@@ -269,7 +252,7 @@ class App:
     ) -> tuple[Result, Proof]:
         """Rebuilds what the plan says, and proves that nothing else was disturbed."""
         nodes, touched = self.nodes, plan.radius.touched
-        with lock(self.lab, "replay"):
+        with lock(self.lab, "replay", patience_s=PATIENCE_S):
             before = identities(nodes, self.compiler.netlink)
             connections = await inner_connections(nodes)
             kept = connections - cut_by(connections, nodes, touched)
@@ -289,7 +272,7 @@ class App:
     ) -> Result:
         """Takes everything of this lab away. Data stays unless `volumes`."""
         require_root()
-        with lock(self.lab, "down"):
+        with lock(self.lab, "down", patience_s=PATIENCE_S):
             nodes = {**self.nodes, **self._orphans()}
             result = await self._run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
@@ -316,7 +299,8 @@ class App:
     async def observe(self) -> dict[str, Observation]:
         """What is there now, node by node."""
         require_root()
-        return {name: await node.resource.observe() for name, node in self.nodes.items()}
+        with one_look():
+            return {name: await node.resource.observe() for name, node in self.nodes.items()}
 
     async def _run(
         self,
@@ -328,15 +312,19 @@ class App:
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
     ) -> Result:
-        history = journal.read(self.lab.journal)
-        bus = Bus(_run_id(), first_seq=history.next_seq, broken=complain)
-        book = journal.Journal(self.lab.journal)
+        bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=complain)
+        book = journal.Journal(self.lab.journal, complain)
         bus.add(book.append)
         for sight in sights:
             bus.add(sight)
         self._current["bus"] = bus
         executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers)
-        bus.emit(RunStarted(command, self.digest, tuple(nodes), procfs.boot_id()))
+        needs, boot = recorded_needs(nodes, action), procfs.boot_id()
+        bus.emit(
+            RunStarted(
+                command, self.digest, tuple(nodes), boot, needs, max_workers=self.max_workers
+            )
+        )
         for event in first:
             bus.emit(event)
         try:
@@ -375,6 +363,7 @@ def open_app(
     path: Path, *, host: str, state_root: Path, run_root: Path, max_workers: int = 32
 ) -> App:
     """The app of a stack file on a host. Raises UsageError, SpecError."""
-    stack, text = load_stack(path)
-    lab = Lab(stack.name, host, state_root, run_root)
-    return App(stack, path.resolve().parent, text, lab, max_workers)
+    whole, text = load_stack(path)
+    stack, left_out = leave_out(whole, lambda program: is_installed(whole, program))
+    lab = Lab(whole.name, host, state_root, run_root)
+    return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 import traceback
+from typing import NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
 from orchestrator.errors import BUG, INTERRUPTED, OrchestratorError
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 PROGRAM = "orchestrator"  # also when run by `python -m`, so that completion always works
 COMPLETE_VARIABLE = "_ORCHESTRATOR_COMPLETE"  # by which the shell's script asks for candidates
 
@@ -23,7 +26,10 @@ COMMANDS = {
     "supervise": ("supervise", "Watch the lab and mend what breaks; `up` starts this by itself."),
     "status": ("look", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
+    "path": ("path", "The request path now: rates, times and errors, hop by hop."),
+    "trace": ("path", "One request as a waterfall."),
     "events": ("look", "The journal: what happened, or what happens."),
+    "analyze": ("analyze", "What a run's time went to: blame, critical chain, plot, what-if."),
     "logs": ("look", "What the services wrote."),
     "exec": ("enter", "Run a command in a service's network namespace."),
     "shell": ("enter", "A shell in a service's network namespace."),
@@ -31,6 +37,7 @@ COMMANDS = {
     "schema": ("check", "Print the stack file's JSON Schema, for editors."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
     "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
+    "why": ("why", "Why a node does not answer: the first broken layer, with the evidence."),
     "graph": ("draw", "The dependency graph."),
     "topology": ("draw", "The network as the kernel has it now."),
     "rules": ("draw", "Our iptables rules with counters and explanations."),
@@ -97,9 +104,20 @@ def main() -> None:
             traceback.print_exc()
         click.echo(f"orchestrator: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            _is_a_bug(error, debug=debug)
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"orchestrator: the disk does not do it: {error.strerror}{where}", err=True)
+        click.echo("  mend: make room, or see what `df` and `dmesg` say", err=True)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort
-        if debug:
-            traceback.print_exc()
-        click.echo(f"orchestrator: {type(error).__name__}: {error}", err=True)
-        click.echo("  this is a bug; --debug shows where", err=True)
-        sys.exit(BUG)
+        _is_a_bug(error, debug=debug)
+
+
+def _is_a_bug(error: Exception, *, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"orchestrator: {type(error).__name__}: {error}", err=True)
+    click.echo("  this is a bug; --debug shows where", err=True)
+    sys.exit(BUG)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from orchestrator.hostfacts import BaseChain, Tool
 from orchestrator.kernel.iptables import Tables
 from orchestrator.preflight import PACKAGES
-from orchestrator.stack import FIRST_UID, LAST_UID
+from orchestrator.users import FIRST_UID, LAST_UID
 
 MIB = 1 << 20
 # A database and some interpreters; PostgreSQL's shared_buffers alone are 128 MB by default.

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, get_type_hints
+
+Needs = Mapping[str, Mapping[str, str]]  # node → need → the stage it waits for
 
 
 class Outcome(StrEnum):
@@ -30,14 +33,29 @@ class Action(StrEnum):
     REMOVE = "remove"
 
 
+class Cause(StrEnum):
+    """Why an attempt was the last one."""
+
+    ERROR = "error"
+    TIMEOUT = "timeout"  # the node's deadline passed
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A command began to work on the lab."""
+    """A command began to work on the lab.
+
+    `needs` is the order that the run obeys (when taking away: reversed), for each node that
+    waits for any: the stage of each need, `started` or `ready`. Journals of before have neither
+    `needs` nor `max_workers`.
+    """
 
     command: str
     stack_digest: str
     nodes: tuple[str, ...]
     boot_id: str
+    needs: Needs = field(default_factory=dict)
+    max_workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,14 @@ class StepQueued:
     node: str
     attempt: int
     released_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlotTaken:
+    """The node's own work begins, with a look at what is there and what is left to undo."""
+
+    node: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +110,15 @@ class StepRetried:
     attempt: int
     delay_s: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepGivenUp:
+    """No attempt follows; what this run left half-built of the node is taken away next."""
+
+    node: str
+    attempt: int
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +186,12 @@ class RunFinished:
 Event = (
     RunStarted
     | StepQueued
+    | SlotTaken
     | StepStarted
     | StepProvisioned
     | GateChecked
     | StepRetried
+    | StepGivenUp
     | StepFinished
     | ProcessStarted
     | ProcessExited
@@ -182,7 +219,7 @@ class Record:
 def encode(record: Record) -> str:
     """One line of JSON, without the newline."""
     fields = {
-        field.name: getattr(record.event, field.name) for field in dataclasses.fields(record.event)
+        each.name: getattr(record.event, each.name) for each in dataclasses.fields(record.event)
     }
     line = {
         "seq": record.seq,
@@ -199,22 +236,22 @@ def decode(line: str) -> Record:
     """The record of one line. Raises ValueError with the reason if it is none."""
     try:
         data = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     name = data.get("event") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in EVENTS:
         raise ValueError("no known event in it")
     kind, hints = EVENTS[name], HINTS[name]
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.name not in data:
-            if field.default is dataclasses.MISSING:
-                raise ValueError(f"{name} without {field.name}")
+    for each in dataclasses.fields(kind):
+        if each.name not in data:
+            if each.default is each.default_factory is dataclasses.MISSING:
+                raise ValueError(f"{name} without {each.name}")
             continue
-        values[field.name] = _convert(data[field.name], hints[field.name], name, field.name)
+        values[each.name] = _convert(data[each.name], hints[each.name], name, each.name)
     envelope = {key: data.get(key) for key in ("seq", "wall_ns", "mono_ns")}
-    if not all(type(value) is int for value in envelope.values()):
-        raise ValueError("seq, wall_ns and mono_ns must be whole numbers")
+    if not all(type(value) is int and abs(value) < 2**63 for value in envelope.values()):
+        raise ValueError("seq, wall_ns and mono_ns must be whole numbers of 64 bits")
     if not isinstance(data.get("run"), str):
         raise ValueError("run must be a string")
     return Record(
@@ -231,8 +268,11 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
     if hint == tuple[str, ...]:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)
+    elif hint == Needs:
+        if isinstance(value, dict) and all(_is_stages(stages) for stages in value.values()):
+            return value
     elif isinstance(hint, type) and issubclass(hint, StrEnum):
-        if value in set(hint):
+        if isinstance(value, str) and value in set(hint):
             return hint(value)
     elif hint is float:
         if type(value) in (int, float):
@@ -240,3 +280,7 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
     elif type(value) is hint:
         return value
     raise ValueError(f"{event}.{field} has a wrong type or value: {value!r}")
+
+
+def _is_stages(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(stage, str) for stage in value.values())

@@ -16,9 +16,11 @@ from orchestrator.kernel import iptables
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.linux import in_thread
 from orchestrator.preflight import listeners, missing_programs, overlapping_routes, taken_ports
+from orchestrator.presence import words
 from orchestrator.processes.sandbox import STACK_DIR
+from orchestrator.programs import SYSTEM_PATH
 from orchestrator.resource import State
-from orchestrator.stack import FIRST_UID, LAST_UID, SYSTEM_PATH
+from orchestrator.users import FIRST_UID, LAST_UID
 
 
 async def examine(app: App | None, problem: str, *, is_new: bool) -> list[Finding]:
@@ -71,6 +73,8 @@ def _stack_findings(app: App | None, problem: str) -> Iterator[Finding]:
         if STACK_DIR in reason:
             yield fail("stack file", reason, mend)
     yield ok("stack file", f"{len(app.stack.services)} services")
+    for line in words(app.left_out):
+        yield ok("stack file", line)
 
 
 async def _network(app: App | None, version: str, links: Collection[str]) -> list[Finding]:

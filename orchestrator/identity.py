@@ -40,7 +40,11 @@ def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identit
 
 
 async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
-    """Connections between two services of the lab, each from both of its ends."""
+    """Connections between two services of the lab, each from both of its ends.
+
+    Not those within one namespace: they pass nothing that could be rebuilt, so only their own
+    programs end them, as Prometheus does when an exporter's server is slow.
+    """
     spaces = {
         node.resource.name: node.resource.path
         for node in nodes.values()
@@ -49,7 +53,8 @@ async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     addresses = {
         node.resource.address.ip for node in nodes.values() if isinstance(node.resource, Veth)
     }
-    return {each for each in await established(spaces) if each.remote in addresses}
+    found = await established(spaces)
+    return {each for each in found if each.remote in addresses and each.remote != each.local}
 
 
 def cut_by(

@@ -69,6 +69,10 @@ class Lab:
         """What does not outlive a boot: rendered files, sockets, the lock."""
         return self.run_root / self.name
 
+    def path_logs(self, service: str) -> Path:
+        """Where a service logs its requests; of one boot, and in memory where /run is."""
+        return self.run_dir / "path" / service
+
     @property
     def journal(self) -> Path:
         return self.state_dir / "journal.jsonl"

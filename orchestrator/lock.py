@@ -9,25 +9,59 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
 
+SHORT = ("heal", "alert")  # the supervisor's own work
+PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
+PAUSE_S = 0.05
+
+
+def _path(lab: Lab) -> Path:
+    return lab.run_root / f".{lab.name}.lock"
+
+
+def is_held(lab: Lab) -> bool:
+    """Whether a run works on the lab at this moment."""
+    try:
+        descriptor = os.open(_path(lab), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def refuse_if_busy(lab: Lab) -> None:
+    """Raises BusyError if a person's command works on the lab: before anything is changed,
+    its supervisor included. The supervisor's own work is no reason to refuse."""
+    path = _path(lab)
+    if is_held(lab) and _holder(path).get("command") not in SHORT:
+        raise BusyError(_who_holds(path, lab.name))
+
 
 @contextlib.contextmanager
-def lock(lab: Lab, command: str) -> Iterator[None]:
+def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> Iterator[None]:
     """Holds the lab for the length of the block; the file tells who. Raises BusyError.
 
+    With patience, work of the supervisor's is waited for: a person need not know of it.
     The file lies beside the lab's run directory, which `down` takes away while holding it,
     and goes when that is gone.
     """
     lab.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = lab.run_root / f".{lab.name}.lock"
-    descriptor = _locked(path, lab.name)
+    path = _path(lab)
+    descriptor = _patiently(path, lab.name, time.monotonic() + patience_s)
     try:
-        os.ftruncate(descriptor, 0)
-        holder = {"pid": os.getpid(), "command": command, "since": time.time()}
-        os.write(descriptor, json.dumps(holder).encode())
+        holder = {"pid": os.getpid(), "command": command, "since_s": time.monotonic()}
+        with contextlib.suppress(OSError):  # a full disk: it is held without a name
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(holder).encode())
         yield
     finally:
         if not lab.run_dir.exists():
@@ -35,6 +69,16 @@ def lock(lab: Lab, command: str) -> Iterator[None]:
                 path.unlink()
                 lab.run_root.rmdir()
         os.close(descriptor)
+
+
+def _patiently(path: Path, lab: str, until_s: float) -> int:
+    while True:
+        try:
+            return _locked(path, lab)
+        except BusyError:
+            if time.monotonic() >= until_s or _holder(path).get("command") not in SHORT:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def _locked(path: Path, lab: str) -> int:
@@ -53,11 +97,20 @@ def _locked(path: Path, lab: str) -> int:
         os.close(descriptor)
 
 
-def _who_holds(path: Path, lab: str) -> str:
+def _holder(path: Path) -> dict[str, Any]:
+    """What the holder wrote about itself; nothing if that cannot be read."""
     try:
-        holder = json.loads(path.read_text())
-        age_s = time.time() - holder["since"]
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _who_holds(path: Path, lab: str) -> str:
+    holder = _holder(path)
+    try:
+        age_s = time.monotonic() - holder["since_s"]
         who = f"`{holder['command']}` with pid {holder['pid']}, for {age_s:.0f} s"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         who = "another run"
     return f"lab {lab} is busy: {who}\n  mend: wait until it is done, or stop it with Ctrl-C"

@@ -26,6 +26,7 @@ PACKAGES = {
     "redis-server": "redis-server",
     "postgres": "postgresql",
     "initdb": "postgresql",
+    "prometheus": "prometheus",
 }
 
 

@@ -7,14 +7,40 @@ where this process lives, and no other module knows the difference.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 from orchestrator import linux
-from orchestrator.errors import HostError, OrchestratorError
+from orchestrator.errors import BusyError, HostError, OrchestratorError
 from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time makes a name in /run/netns; `ip netns add` locks it likewise."""
+    descriptor = os.open(linux.NETNS_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_here(lab: Lab) -> None:
+    """Raises BusyError where this process lives in a host that has lost its name: to a `down`
+    that was about to end when we entered. To be asked while holding the lab."""
+    if not lab.host:
+        return
+    path = linux.NETNS_DIR / lab.host
+    here = Path("/proc/thread-self/ns/net").stat().st_ino
+    if not linux.is_namespace(path) or path.stat().st_ino != here:
+        raise BusyError(f"a `down` has just taken the host {lab.host} away\n  mend: try again")
 
 
 class PrivateHost:
@@ -33,25 +59,30 @@ class PrivateHost:
                 mend = "`orchestrator up` with the same option makes it"
                 raise HostError(f"there is no network namespace {path.name}", mend=mend)
             asyncio.run(self._directory.ensure())
-            failures: list[OrchestratorError] = []
-
-            def make() -> None:
-                try:
-                    self._namespace.make()
-                except OrchestratorError as error:
-                    failures.append(error)
-
-            # In a thread, since unshare takes along the thread that calls it.
-            thread = threading.Thread(target=make)
-            thread.start()
-            thread.join()
-            if failures:
-                raise failures[0]
+            with _alone():
+                if not linux.is_namespace(path):  # another `up` may have been quicker
+                    self._make()
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(descriptor)
         finally:
             os.close(descriptor)
+
+    def _make(self) -> None:
+        """In a thread, since unshare takes along the thread that calls it."""
+        failures: list[OrchestratorError] = []
+
+        def make() -> None:
+            try:
+                self._namespace.make()
+            except OrchestratorError as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=make)
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]
 
     async def leave(self) -> None:
         """Takes the namespace away if it is ours; one that was there before stays."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator.engine.plan import Node, topological
+from orchestrator.engine.plan import Node
 from orchestrator.errors import UsageError
+from orchestrator.needs import topological
 from orchestrator.processes.connections import Connection
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
@@ -10,7 +9,6 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,84 +18,20 @@ from pydantic import (
     model_validator,
 )
 
+from orchestrator.fields import (
+    AbsolutePath,
+    InterfaceName,
+    Name,
+    Port,
+    Seconds,
+    StackPath,
+    Text,
+    published,
+    signal_name,
+)
 from orchestrator.lab import IFNAMSIZ
 
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
-UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
-
-
-def _seconds(value: Any) -> Any:
-    """`30s`, `500ms`, `2m` or a number of seconds."""
-    if isinstance(value, str) and (match := DURATION.fullmatch(value.strip())):
-        return float(match[1]) * UNITS_S[match[2]]
-    if isinstance(value, str):
-        raise ValueError(f"{value!r} is no duration; write 500ms, 30s or 2m")
-    return value
-
-
-def _signal(value: Any) -> Any:
-    """`TERM` is `SIGTERM`."""
-    return value if not isinstance(value, str) or value.startswith("SIG") else f"SIG{value}"
-
-
-def _publish(value: Any) -> Any:
-    """`8080:80` as in Docker Compose: host port, then the service's."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})(?:/tcp)?", value)
-    if match is None:
-        raise ValueError(f'{value!r} is no published port; write "8080:80"')
-    return {"host": int(match[1]), "service": int(match[2])}
-
-
-def _in_stack(value: str) -> str:
-    if value.startswith("/") or ".." in value.split("/"):
-        raise ValueError(f"{value!r} must lie below the stack file's directory")
-    return value
-
-
-def _absolute(value: str) -> str:
-    if not value.startswith("/") or ".." in value.split("/") or value == "/":
-        raise ValueError(f"{value!r} must be an absolute path without ..")
-    return value.rstrip("/")
-
-
-def _no_zero(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("must not contain a zero byte")
-    return value
-
-
-# A name becomes a file, a namespace and a host name: RFC 1123 labels fit all three.
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", max_length=40)
-]
-# IFNAMSIZ is checked by hand, for its own message.
-InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[
-    float,
-    BeforeValidator(_seconds),
-    Field(gt=0, le=86_400),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
-            ]
-        }
-    ),
-]
-StackPath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_in_stack)]
-AbsolutePath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_absolute)]
-# A whole number in YAML is fine as an argument or in the environment; a float is rarely meant.
-Text = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    AfterValidator(_no_zero),
-    WithJsonSchema({"type": ["string", "integer"]}),
-]
 
 
 class Model(BaseModel):
@@ -151,7 +85,7 @@ class Stop(Model):
 
     signal: Annotated[
         Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"],
-        BeforeValidator(_signal),
+        BeforeValidator(signal_name),
     ] = "SIGTERM"
     grace_s: Seconds = Field(10.0, alias="grace")
 
@@ -224,6 +158,23 @@ class ConfigFile(Model):
         return self
 
 
+class When(Model):
+    """What this host must have; a service without it is left out, with a word."""
+
+    programs: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        WithJsonSchema(
+            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        ),
+    ] = Field(
+        alias="program",
+        min_length=1,
+        description="A command that is found where the service's own would be; of several, any.",
+    )
+    otherwise: str = Field("", description="What `up` says when the service is left out.")
+
+
 class Process(Model):
     """What services and jobs have in common."""
 
@@ -238,6 +189,9 @@ class Process(Model):
     needs: dict[Name, Condition | None] = {}
     retry: Retry = Retry()  # type: ignore[call-arg]
     deadline_s: Seconds = Field(60.0, alias="deadline")
+    nice: int = Field(
+        0, ge=0, le=19, description="As nice(1): higher leaves the processors to others."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -253,13 +207,17 @@ class Service(Process):
     """A namespace on the network(s) and, with a command, a process that runs in it."""
 
     layer: Name = "services"
+    when: When | None = None
     namespace: Name | None = Field(None, description="Default: the service's own name.")
     networks: dict[Name, Annotated[Attachment, BeforeValidator(_attachment)]] = {}
     command: tuple[Text, ...] | None = Field(None, min_length=1)
     data: tuple[AbsolutePath, ...] = Field(
         (), description="Directories that are kept over restarts and `down`."
     )
-    ports: tuple[Annotated[PublishedPort, BeforeValidator(_publish)], ...] = ()
+    path_log: AbsolutePath | None = Field(
+        None, description="Where it logs each request hop by hop, for the supervisor to read."
+    )
+    ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
     listen: Listen | None = None
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
     stop: Stop = Stop()  # type: ignore[call-arg]
@@ -325,12 +283,21 @@ class Supervision(Model):
         5, ge=1, le=1000, description="So many healings within start_window, then given up."
     )
     start_window_s: Seconds = Field(60.0, alias="start_window")
+    probe: Name | None = Field(
+        None, description="A check whose first request is made each second, for the client's view."
+    )
     port: int = Field(
         9464,
         ge=0,
-        le=65_535,
-        description="The live page and /metrics on 127.0.0.1, /metrics on the bridges; 0: off.",
+        le=65535,
+        description="Page and metrics on the host's loopback, metrics on the bridges; 0: none.",
     )
+    setup_budget_s: Seconds = Field(
+        5.0,
+        alias="setup_budget",
+        description="What `up` may take; an alert tells if it took more.",
+    )
+    trace_one_in: int = Field(10, ge=1, description="Of so many requests one is kept for `trace`.")
 
 
 class Stack(Model):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import pwd
 import re
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -31,16 +29,14 @@ from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import User
 from orchestrator.processes.service import Job, Program, Service
+from orchestrator.programs import search_path
 from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import Emit, Gate, Resource
 from orchestrator.spec import PORT_SIDE, Condition, Process, Stack
 from orchestrator.spec import Service as SpecService
 from orchestrator.templates import Templates
+from orchestrator.users import uids_of
 
-# Ids that systemd sets aside for users without an account (systemd.io/UIDS-GIDS, DynamicUser).
-FIRST_UID, LAST_UID = 61184, 65519
-
-SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8): the real servers
 STAGES = {
     Condition.STARTED: Stage.STARTED,
@@ -69,11 +65,12 @@ class Compiler:
     emit: Emit
     netlink: Netlink
     secrets: Secrets
+    whole: Stack | None = None  # with services that are left out on this host
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
 
     @property
     def templates(self) -> Templates:
-        return Templates(self.stack, self.directory, self.secrets)
+        return Templates(self.stack, self.whole or self.stack, self.directory, self.secrets)
 
     def check_templates(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
@@ -87,7 +84,7 @@ class Compiler:
     def nodes(self) -> dict[str, Node]:
         """Every node by its name. Raises SpecError for a user that this host does not have."""
         found = [*self._network(), *self._rules()]
-        uids = self._uids()
+        uids = uids_of(self.lab, self.stack.services)
         for name in self.stack.services:
             found += self._service(name, uids[name])
         found += [self._job(name, uids[job.of]) for name, job in self.stack.jobs.items()]
@@ -261,7 +258,10 @@ class Compiler:
         namespace = self.stack.namespace_of(of)
         files = {**service.files, **spec.files} if spec is not service else spec.files
         names = tuple(dict.fromkeys((*service.secrets, *spec.secrets)))
-        data = self.lab.state_dir / "data" / of
+        kept = self.lab.state_dir / "data" / of
+        data = {path: kept / path.strip("/").replace("/", "-") for path in service.data}
+        if service.path_log is not None:
+            data[str(Path(service.path_log).parent)] = self.lab.path_logs(of)
         user = self._user(spec.user if spec.user != "auto" else service.user, name, of, uid)
         return Program(
             node=label,
@@ -271,7 +271,7 @@ class Compiler:
             environment={**self._environment(), **spec.environment},
             files=partial(self.templates.render, label, files),
             secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
-            data={path: data / path.strip("/").replace("/", "-") for path in service.data},
+            data=data,
             stack_dir=self.directory,
             namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,
             hostname=of,
@@ -280,6 +280,7 @@ class Compiler:
             log=self.lab.log(name),
             emit=self.emit,
             listener=_listener(spec),
+            nice=spec.nice,
         )
 
     def _place_needs(self, service: str) -> dict[str, Stage]:
@@ -314,11 +315,7 @@ class Compiler:
 
     def search_path(self) -> list[str]:
         """Directories in which commands are looked for, first match wins."""
-        found = [str(Path(sys.prefix, "bin"))]
-        for pattern in self.stack.path:
-            matches = sorted(Path("/").glob(pattern.lstrip("/")), key=_by_version)
-            found += [str(path) for path in matches[-1:]]
-        return [*found, *SYSTEM_PATH]
+        return search_path(self.stack)
 
     def _user(self, wanted: str, name: str, of: str, uid: int) -> User:
         if wanted == "auto":
@@ -330,18 +327,6 @@ class Compiler:
             problem = Problem(f"{kind}.{name}.user", 1, f"this host has no user {wanted}")
             raise SpecError("stack", [problem]) from error
         return User(entry.pw_uid, entry.pw_gid, wanted)
-
-    def _uids(self) -> dict[str, int]:
-        """One id per service: from its name, so that its data stays its own over runs."""
-        taken: dict[int, str] = {}
-        size = LAST_UID - FIRST_UID + 1
-        for name in sorted(self.stack.services):
-            digest = sha256(f"{self.lab.name}/{name}".encode()).digest()
-            uid = FIRST_UID + int.from_bytes(digest[:4]) % size
-            while uid in taken:
-                uid = FIRST_UID + (uid + 1 - FIRST_UID) % size
-            taken[uid] = name
-        return {name: uid for uid, name in taken.items()}
 
     # -- gates ---------------------------------------------------------------------------
 
@@ -381,12 +366,6 @@ class Compiler:
 def _listener(spec: Process) -> Listener | None:
     given = spec.listen if isinstance(spec, SpecService) else None
     return None if given is None else Listener(given.port, given.handover, given.backlog)
-
-
-def _by_version(path: Path) -> list[tuple[int, str]]:
-    """15 after 9: numbers in the path count as numbers."""
-    words = re.split(r"(\d+)", str(path))
-    return [(int(word), "") if word.isdigit() else (0, word) for word in words]
 
 
 def _resolver() -> dict[str, str]:

@@ -128,6 +128,7 @@ def _relations(stack: Stack, lines: dict[Path, int]) -> list[Problem]:
     _check_networks(stack, complain)
     _check_attachments(stack, complain)
     _check_ports(stack, complain)
+    _check_path(stack, complain)
     _check_references(stack, complain)
     return problems
 
@@ -201,6 +202,15 @@ def _check_ports(stack: Stack, complain: Complain) -> None:
             if owner := taken.get(port.host):
                 complain(path, f"host port {port.host} is already published by {owner}")
             taken.setdefault(port.host, name)
+
+
+def _check_path(stack: Stack, complain: Complain) -> None:
+    logging = [name for name, service in stack.services.items() if service.path_log is not None]
+    for name in logging[1:]:
+        complain(("services", name, "path_log"), f"only one edge is read, and {logging[0]} is it")
+    probe = stack.supervision.probe
+    if probe is not None and probe not in stack.checks:
+        complain(("supervision", "probe"), f"there is no check {probe}")
 
 
 def _check_references(stack: Stack, complain: Complain) -> None:

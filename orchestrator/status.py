@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator import pagenote, resident
 from orchestrator.app import App
+from orchestrator.lock import is_held
 from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -30,8 +31,11 @@ class NodeStatus:
     detail: str
 
 
-def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> NodeStatus:
-    """Observation wins over memory: the journal only tells how it came about."""
+def node_status(
+    app: App, name: str, seen: Observation, past: NodeHistory, *, busy: bool
+) -> NodeStatus:
+    """Observation wins over memory: the journal only tells how it came about, and, while a
+    run is on (`busy`), how far it is. A run that was killed stays half-way in the journal."""
     kind, _, short = name.partition(":")
     pid, uptime_s, address = None, None, None
     if kind == "service":
@@ -41,7 +45,7 @@ def node_status(app: App, name: str, seen: Observation, past: NodeHistory) -> No
                 pid = next(iter(procfs.children(each.pid)), each.pid)
                 uptime_s = round(procfs.uptime_s(each.start_ticks), 1)
         address = str(app.stack.address_of(short))
-    in_run = past.state in ("queued", "starting", "probing", "backoff", "stopping")
+    in_run = busy and past.state in ("queued", "starting", "probing", "backoff", "stopping")
     if seen.state is State.PRESENT:
         state = past.state if in_run else "ready"
         if kind == "check" and past.state not in ("ready", "failed"):
@@ -80,10 +84,11 @@ class Status:
 
 def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
     """Reads the journal."""
+    busy = is_held(app.lab)
     past = nodes(journal.read(app.lab.journal).records)
     present = resident.find(app.lab)
     rows = [
-        node_status(app, name, seen, past.get(name, NodeHistory()))
+        node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
         for name, seen in observed.items()
     ]
     pid = present.pid if present else None

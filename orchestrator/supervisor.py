@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.app import App
+from orchestrator.diskspace import full_places
 from orchestrator.errors import BusyError, OrchestratorError
+from orchestrator.health import LOOK_PAUSE_S, Health
+from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.monitor import Monitor
 from orchestrator.kernel.namespace import Namespace
+from orchestrator.onelook import one_look
 from orchestrator.processes import child
 from orchestrator.processes.service import Service
 
@@ -24,6 +28,7 @@ SETTLE_S = 0.02  # changes come in bursts: one look for all of them
 TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
 FULL_LOOK_S = 30.0
 BUSY_PAUSE_S = 0.2
+STOP_LOOK_S, STOP_CONFIRM_S = 0.5, 0.1  # for a process that was stopped: twice seen is proof
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
 
 
@@ -52,6 +57,11 @@ class Healings:
             self.given_up.add(node)
         return node not in self.given_up
 
+    def forgive(self) -> None:
+        """Everything begins anew: what made healings fail is over."""
+        self.times.clear()
+        self.given_up.clear()
+
     def _recent(self, node: str, now_s: float) -> list[float]:
         return [at for at in self.times.get(node, []) if at > now_s - self.window_s]
 
@@ -64,7 +74,9 @@ class Supervisor:
         rules = app.stack.supervision
         self._policy, self._health_s = rules.policy, rules.health_interval_s
         self._healings = Healings(rules.start_limit, rules.start_window_s)
+        self._health = Health.of(app.nodes)
         self._look = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
         self._exits: dict[int, asyncio.Task[None]] = {}
         self._alerted: frozenset[str] = frozenset()
         self._full_at_s = 0.0
@@ -80,13 +92,14 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick())
-                tasks.create_task(self._health())
+                tasks.create_task(self._ask())
+                tasks.create_task(self._look_for_stops())
                 while True:
                     self._watch(monitor)
                     await self._look.wait()
                     await asyncio.sleep(SETTLE_S)
                     self._look.clear()
-                    await self._examine(frozenset())
+                    await self._examine()
         finally:
             monitor.close()
             for task in self._exits.values():
@@ -96,12 +109,14 @@ class Supervisor:
         """Everything that can push, as it is now; new namespaces and processes included."""
         resources = [node.resource for node in self._app.nodes.values()]
         monitor.watch([each.path for each in resources if isinstance(each, Namespace)])
-        running = {
-            process.pid
-            for each in resources
-            if isinstance(each, Service)
-            for process in each.program.running()
-        }
+        with one_look():
+            running = {
+                process.pid
+                for each in resources
+                if isinstance(each, Service)
+                for process in each.program.running()
+            }
+            self._health.refresh()
         for pid in running - self._exits.keys():
             self._exits[pid] = asyncio.ensure_future(self._exit_of(pid))
 
@@ -112,31 +127,65 @@ class Supervisor:
 
     async def _tick(self) -> None:
         """Looks at what nobody tells of. A whole look only now and then: it costs more."""
+        full: list[str] = []
         while True:
             await asyncio.sleep(TICK_S)
-            quick = [name for name in self._app.nodes if name.startswith(("sysctl:", "bridge:"))]
+            was_full, full = full, full_places(self._app.lab)
+            for place in full if full != was_full else []:
+                self._tell(place)
+            if was_full and not full:
+                self._tell("there is room again")
+                self._healings.forgive()  # what was given up meanwhile had no chance
+                self._look.set()
             now_s = time.monotonic()
-            if await self._app.broken(quick) or now_s > self._full_at_s:
+            if await self._has_wrong_setting() or now_s > self._full_at_s:
                 self._full_at_s = now_s + FULL_LOOK_S
                 self._look.set()
 
-    async def _health(self) -> None:
-        """A program that runs and does not answer, twice in a row, is hung."""
-        while True:
-            await asyncio.sleep(self._health_s)
-            with contextlib.suppress(OrchestratorError):
-                if await self._app.silent() and (hung := await self._app.hung()):
-                    await self._examine(hung)
+    async def _has_wrong_setting(self) -> bool:
+        """Also deleted data directories: cheap to ask, and nobody tells of them either."""
+        nodes = self._app.nodes
+        programs = [n.resource.program for n in nodes.values() if isinstance(n.resource, Service)]
+        if not all(program.has_data() for program in programs):
+            return True
+        if any(
+            isinstance(node.resource, Bridge) and node.resource.wrong_setting()
+            for node in nodes.values()
+        ):
+            return True
+        return bool(await self._app.broken([name for name in nodes if name.startswith("sysctl:")]))
 
-    async def _examine(self, hung: Collection[str]) -> None:
+    async def _ask(self) -> None:
+        """Asks the services whether they are alive; a silent one again at once."""
+        while True:
+            await asyncio.sleep(LOOK_PAUSE_S if self._health.silences else self._health_s)
+            with contextlib.suppress(OrchestratorError, OSError):
+                await self._health.look()
+                if self._health.reasons:
+                    await self._examine()
+
+    async def _look_for_stops(self) -> None:
+        """A stopped process keeps its sockets and says nothing: its state is seen at once."""
+        while True:
+            await asyncio.sleep(STOP_CONFIRM_S if self._health.stops else STOP_LOOK_S)
+            if self._health.look_for_stops():
+                await self._examine()
+
+    async def _examine(self) -> None:
         """Finds what is broken and does what the policy says."""
+        async with self._one_at_a_time:
+            await self._examine_now()
+
+    async def _examine_now(self) -> None:
         if self._resting:
             return
         try:
-            broken = frozenset(await self._app.broken(self._app.nodes)) | frozenset(hung)
+            broken = frozenset(await self._app.broken(self._app.nodes))
         except (OrchestratorError, OSError) as error:
             self._tell(f"cannot look: {error}")
             return
+        hung = self._health.hung(self._app.nodes, broken)
+        broken |= hung.keys()
         broken -= self._healings.given_up
         if not broken:
             self._alerted = frozenset()
@@ -153,9 +202,9 @@ class Supervisor:
             waits = [self._healings.wait_s(name, now_s) for name in broken - due]
             asyncio.get_running_loop().call_later(min(waits) + 0.01, self._look.set)
         if due:
-            await self._heal(frozenset(due), hung)
+            await self._heal(frozenset(due), {n: why for n, why in hung.items() if n in due})
 
-    async def _heal(self, due: frozenset[str], hung: Collection[str]) -> None:
+    async def _heal(self, due: frozenset[str], hung: Mapping[str, str]) -> None:
         now_s = time.monotonic()
         try:
             result = await self._app.heal(due, hung, complain=self._tell)
@@ -166,6 +215,7 @@ class Supervisor:
         except (OrchestratorError, OSError) as error:
             self._tell(f"cannot heal: {error}")
             result = None
+        self._health.forget(due)
         for name in due:
             if not self._healings.healed(name, now_s):
                 self._tell(

@@ -15,8 +15,10 @@ from orchestrator.spec import ConfigFile, Stack
 class Templates:
     """Files of a stack's directory, with the names that they may use."""
 
-    def __init__(self, stack: Stack, directory: Path, secrets: Secrets) -> None:
-        self._stack, self._directory, self._secrets = stack, directory, secrets
+    def __init__(self, stack: Stack, whole: Stack, directory: Path, secrets: Secrets) -> None:
+        """`whole` has services that are left out on this host too: they keep their address."""
+        self._stack, self._whole = stack, whole
+        self._directory, self._secrets = directory, secrets
 
     def check(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
@@ -45,6 +47,8 @@ class Templates:
         )
         context = {
             "address": self._address,
+            "exists": lambda path: Path(path).exists(),
+            "bridge": self._bridge,
             "secret": self._secrets.get,
             "stack": self._stack.name,
             "services": list(self._stack.services),
@@ -59,6 +63,12 @@ class Templates:
             raise SpecError("stack", [problem]) from error
 
     def _address(self, service: str) -> str:
-        if service not in self._stack.services:
+        if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
-        return str(self._stack.address_of(service))
+        return str(self._whole.address_of(service))
+
+    def _bridge(self, network: str) -> str:
+        """The host's own address on the network: where services reach the host."""
+        if network not in self._stack.networks:
+            raise jinja2.UndefinedError(f"unknown network {network}")
+        return str(self._stack.networks[network].address.ip)

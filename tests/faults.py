@@ -20,6 +20,7 @@ SERVICES = {
     "order-service": "order",
     "redis-cache": "redis",
     "postgres-db": "pg",
+    "prometheus": "prom",
 }
 Fault = Callable[[World], object]
 
@@ -54,6 +55,22 @@ def stop_program(service: str) -> Fault:
     return act
 
 
+def starve(service: str) -> Fault:
+    """No process of the service may open one more file: it can accept no connection."""
+
+    def act(shop: World) -> None:
+        first = program(shop, service)
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            user = Path(f"/proc/{pid}").stat()
+            # As its own user: others need CAP_SYS_RESOURCE, which containers do not have.
+            words = ["setpriv", f"--reuid={user.st_uid}", f"--regid={user.st_gid}"]
+            words += ["--clear-groups", "prlimit", f"--pid={pid}", "--nofile=3:3"]
+            shop.direct(*words).ok()
+
+    return act
+
+
 def on_host(*words: str) -> Fault:
     return lambda shop: shop.on_host(*words).ok()
 
@@ -70,15 +87,19 @@ FAULTS: dict[str, Fault] = {
     **{f"{name} killed with all its processes": kill_tree(name) for name in SERVICES},
     **{f"{name}: its program killed": kill_program(name) for name in SERVICES},
     **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in SERVICES},
+    **{f"{name}: out of file descriptors": starve(name) for name in SERVICES},
     **{
         f"bridge's end of {name}'s veth set down": on_host(
             "ip", "link", "set", f"veth-{short}-br", "down"
         )
         for name, short in SERVICES.items()
     },
-    "inner end of order-service's veth set down": within(
-        "order-service", "ip", "link", "set", "veth-order", "down"
-    ),
+    **{
+        f"inner end of {name}'s veth set down": within(
+            name, "ip", "link", "set", f"veth-{short}", "down"
+        )
+        for name, short in SERVICES.items()
+    },
     "veth of redis-cache deleted": on_host("ip", "link", "delete", "veth-redis-br"),
     "address of postgres-db removed": within(
         "postgres-db", "ip", "addr", "del", "10.0.0.60/16", "dev", "veth-pg"

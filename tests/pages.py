@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.front.ports import LOOPBACK, listen
+
 from orchestrator.drawing.graph import READY, Graph
 from orchestrator.drawing.network import Network
 from orchestrator.events import Action, Outcome, Record, RunFinished, RunStarted, StepFinished
 from orchestrator.front.page import Page, Sources
-from orchestrator.front.ports import LOOPBACK, listen
 from orchestrator.front.serve import serving
 from orchestrator.sights.journal import Journal
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "services" / "stack.yaml"
 HOST_ADDRESS, OUTSIDE_ADDRESS = "203.0.113.2", "203.0.113.1"
 TIMEOUT_S = 120.0
+GROUPS = {"analyze"}  # commands whose first word is a command of its own
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Done:
 
     def json(self) -> Any:
         return json.loads(self.ok().out)
+
+    def json_of_failure(self) -> Any:
+        """Of a command that says with its exit code what it found."""
+        return json.loads(self.out)
 
 
 def run(
@@ -86,6 +91,7 @@ class World:
     outside: str
     state: Path
     run_dir: Path
+    stack: Path = SHOP  # where no other one is named
 
     @classmethod
     def build(cls, name: str, directory: Path) -> World:
@@ -144,22 +150,23 @@ class World:
         """In the tests' own namespace: for `ip netns`, which works from everywhere."""
         return run(*words)
 
-    def words(self, *words: str | Path, stack: Path = SHOP) -> list[str]:
+    def words(self, *words: str | Path, stack: Path | None = None) -> list[str]:
         """The command line of the orchestrator on this host."""
         command, *rest = (str(word) for word in words)
         options = ["--host-netns", self.host, "--state-dir", str(self.state)]
-        options += ["--run-dir", str(self.run_dir), "--stack", str(stack)]
+        options += ["--run-dir", str(self.run_dir), "--stack", str(stack or self.stack)]
         if command == "up" and "--supervise" not in rest:
             options.append("--no-supervise")  # tests break things and look at what is broken
         rest = [word for word in rest if word != "--supervise"]
-        return [sys.executable, "-m", "orchestrator", command, *options, *rest]
+        commands = [command, rest.pop(0)] if command in GROUPS else [command]
+        return [sys.executable, "-m", "orchestrator", *commands, *options, *rest]
 
     def orchestrator(
-        self, *words: str | Path, stack: Path = SHOP, timeout_s: float = TIMEOUT_S
+        self, *words: str | Path, stack: Path | None = None, timeout_s: float = TIMEOUT_S
     ) -> Done:
         return run(*self.words(*words, stack=stack), timeout_s=timeout_s)
 
-    def start(self, *words: str | Path, stack: Path = SHOP) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path, stack: Path | None = None) -> subprocess.Popen[str]:
         """The orchestrator in the background."""
         return subprocess.Popen(
             self.words(*words, stack=stack),
@@ -178,7 +185,7 @@ class World:
             return self.outside_(*words)
         return self.inside(where, *words)
 
-    def node_states(self, *, stack: Path = SHOP) -> dict[str, str]:
+    def node_states(self, *, stack: Path | None = None) -> dict[str, str]:
         rows = self.orchestrator("status", "--json", stack=stack).json()["nodes"]
         return {row["node"]: row["state"] for row in rows}
 

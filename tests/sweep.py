@@ -1,13 +1,19 @@
 """The crash sweep: SIGKILL at journal boundaries, then `up` must serve and `down` leave nothing.
 
-`python sweep.py` tries every boundary of up, down and replays; tests try a sample.
+`python sweep.py` tries every boundary of up, down and replays, several commands at once, each
+in a world of its own; it goes on after a failure and lists all of them. Tests try a sample.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,26 +109,56 @@ def try_point(world: World, stack: Path, decoys: Decoys, command: str, at: int) 
     return crashed
 
 
-def main() -> None:
+@contextmanager
+def place() -> Iterator[tuple[World, Path, Decoys]]:
+    """A fresh world with its stack file and decoys; taken away afterwards, whatever happened."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         stack = Path(directory, "stack.yaml")
         stack.write_text(STACK)
         world = World.build(next_name(), Path(directory))
         decoys = Decoys.set_up(world)
-        points = 0
         try:
-            for command in COMMANDS:
-                at = 0
-                while try_point(world, stack, decoys, command, at):
-                    points += 1
-                    at += 1
-                    sys.stderr.write(f"\r{command} {at}   ")
-                sys.stderr.write("\n")
+            yield world, stack, decoys
         finally:
             decoys.remove()
             world.orchestrator("down", "--volumes", stack=stack)
             world.remove()
+
+
+def sweep(command: str) -> tuple[int, list[str]]:
+    """Every boundary of one command: how many there were, and what went wrong at which."""
+    failures: list[str] = []
+    points = itertools.count()
+    at = next(points)
+    while True:
+        # A failure may leave anything behind, so the points after it get another world.
+        with place() as (world, stack, decoys):
+            try:
+                while try_point(world, stack, decoys, command, at):
+                    at = next(points)
+                    if at % 10 == 0:
+                        sys.stderr.write(f"{command}: {at} points\n")
+                return at, failures
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                failures.append(f"{command} at {at}: {error}")
+                sys.stderr.write(f"FAILED {failures[-1]}\n")
+                at = next(points)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make sweep")
+    parser.add_argument("--jobs", type=int, default=2, help="commands tried at the same time")
+    parser.add_argument("commands", nargs="*", default=COMMANDS, help=", ".join(COMMANDS))
+    given = parser.parse_args()
+    with ThreadPoolExecutor(given.jobs) as pool:
+        results = list(pool.map(sweep, given.commands))
+    points = sum(count for count, _ in results)
+    failures = [text for _, found in results for text in found]
+    for text in failures:
+        print(text)
+    if failures:
+        sys.exit(f"{points} crash points, {len(failures)} of them failed")
     print(f"{points} crash points, 0 leaked, 0 foreign objects changed")
 
 

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +28,13 @@ SHELLS = ("bash", "zsh", "fish")
 @target_options
 def validate(target: Target, file: Path | None) -> None:
     """Check a stack file and its templates; lists every problem as file:line: path: message."""
+    from orchestrator.presence import words
     from orchestrator.validation import check_templates
 
     target.stack_file = file or target.stack_file
     try:
         app = target.open()
-        check_templates(app, str(target.stack_file))
+        check_templates(replace(app, stack=app.whole), str(target.stack_file))
     except SpecError as error:
         click.echo(str(error), err=True)  # bare lines, so that editors can jump to them
         sys.exit(error.exit_code)
@@ -47,6 +48,8 @@ def validate(target: Target, file: Path | None) -> None:
     }
     listed = [f"{count} {word}{'s' if count != 1 else ''}" for word, count in counts.items()]
     click.echo(f"{target.stack_file}: valid: {', '.join(listed)}")
+    for line in words(app.left_out):
+        click.echo(f"  here {line}")
 
 
 @click.command()

@@ -13,11 +13,8 @@ from orchestrator.commands.target import Target, is_terminal, target_options
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.drawing.graph import Graph
-    from orchestrator.drawing.network import Plan
     from orchestrator.drawing.rules import Row
     from orchestrator.kernel.iptables import Tables
-    from orchestrator.kernel.nat import Publication
 
 SERVICE_KINDS = ("service:", "job:", "check:")
 
@@ -40,6 +37,7 @@ def graph(target: Target, form: str | None, services: bool, implied: bool) -> No
     What a node waits for stands after the arrow: that it is ready, where nothing else is said.
     """
     from orchestrator.drawing.graph import as_dot, as_mermaid, as_text
+    from orchestrator.outline import graph_of
 
     app = target.open()
     drawn = graph_of(app)
@@ -57,25 +55,6 @@ def graph(target: Target, form: str | None, services: bool, implied: bool) -> No
         click.echo(render(title, drawn), nl=False)
 
 
-def graph_of(app: App) -> Graph:
-    """The app's nodes as the drawing wants them."""
-    from orchestrator.drawing.graph import COMPLETED, READY, STARTED, Graph
-    from orchestrator.engine.plan import Stage
-
-    def condition(need: str, stage: Stage) -> str:
-        if stage is Stage.STARTED:
-            return STARTED
-        return COMPLETED if need.startswith("job:") else READY
-
-    return Graph(
-        {name: node.layer for name, node in app.nodes.items()},
-        {
-            name: {need: condition(need, stage) for need, stage in node.needs.items()}
-            for name, node in app.nodes.items()
-        },
-    )
-
-
 @click.command()
 @form_option("svg", "As a picture.")
 @form_option("json", "As JSON.")
@@ -90,6 +69,7 @@ def topology(target: Target, form: str | None) -> None:
     from orchestrator.drawing.network import compare
     from orchestrator.drawing.survey import survey
     from orchestrator.kernel import iptables
+    from orchestrator.outline import plan_of
 
     app = target.enter()
     tables = asyncio.run(iptables.save())
@@ -107,63 +87,6 @@ def topology(target: Target, form: str | None) -> None:
         _print(as_text(seen))
 
 
-def plan_of(app: App) -> Plan:
-    """What the stack wants of the network."""
-    from orchestrator.drawing.network import Plan, WantedLink
-    from orchestrator.kernel.namespace import Namespace
-    from orchestrator.kernel.veth import Veth
-
-    stack = app.stack
-    resources = [node.resource for node in app.nodes.values()]
-    names = {
-        each.path: each.name.removeprefix("netns:")
-        for each in resources
-        if isinstance(each, Namespace)
-    }
-    listens = []
-    for name, service in stack.services.items():
-        if service.command is not None:
-            ready = service.readiness
-            probes = (ready.http, ready.postgres, ready.redis)
-            ports = [ready.tcp, *(probe.port for probe in probes if probe)]
-            ports += [port.service for port in service.ports]
-            label = stack.namespace_of(name)
-            unique = dict.fromkeys(port for port in ports if port is not None)
-            listens += [(f"service:{name}", label, port) for port in unique]
-    return Plan(
-        bridges={name: str(network.address) for name, network in stack.networks.items()},
-        places={label: path.name for path, label in names.items()},
-        links=tuple(
-            WantedLink(
-                each.name,
-                names[each.namespace],
-                each.bridge,
-                each.outer,
-                each.inner,
-                str(each.address),
-                str(each.gateway or ""),
-            )
-            for each in resources
-            if isinstance(each, Veth)
-        ),
-        listens=tuple(listens),
-        published=tuple((p.host_port, str(p.address), p.port) for p in publications_of(app)),
-    )
-
-
-def publications_of(app: App) -> list[Publication]:
-    """The stack's published ports, with the bridge that each leads to."""
-    from orchestrator.kernel.nat import Publication
-
-    stack = app.stack
-    return [
-        Publication(port.host, network, attachment.address, port.service)
-        for name, service in stack.services.items()
-        for port in service.ports
-        for network, attachment in list(stack.services[stack.home_of(name)].networks.items())[:1]
-    ]
-
-
 @click.command()
 @click.option("--explain", is_flag=True, help="Why each rule is there, and each port's way.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -177,6 +100,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
 
     from orchestrator.drawing.rules import as_text, flows_text
     from orchestrator.kernel import iptables
+    from orchestrator.outline import publications_of
 
     app = target.enter()
     live = asyncio.run(iptables.save())

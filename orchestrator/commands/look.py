@@ -24,6 +24,7 @@ from orchestrator.commands.target import (
     service_argument,
     target_options,
 )
+from orchestrator.diskspace import full_places
 from orchestrator.events import Record, encode
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -63,6 +64,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     click.echo(f"supervisor: {f'pid {found.supervisor}' if found.supervisor else 'none'}")
     if found.page:
         click.echo(f"page: {found.page}")
+    for place in full_places(app.lab):
+        click.echo(f"warning: {place}", err=True)
 
 
 def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
@@ -102,7 +105,7 @@ def duration(seconds: float) -> str:
 @target_options
 def plan(target: Target, as_json: bool) -> None:
     """What `up` would do, node by node in the order of needs, and why; changes nothing."""
-    from orchestrator.engine.plan import topological
+    from orchestrator.needs import topological
 
     if target.is_absent():
         app = target.open()

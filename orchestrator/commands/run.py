@@ -16,10 +16,13 @@ import click
 from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.diskspace import full_places
 from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
-from orchestrator.errors import INTERRUPTED
+from orchestrator.errors import INTERRUPTED, BusyError
 from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
+from orchestrator.lock import refuse_if_busy
+from orchestrator.presence import words
 from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
 from orchestrator.validation import check_templates
 
@@ -77,18 +80,26 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
     """
     check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
+    refuse_if_busy(app.lab)
     present = resident.find(app.lab)
     if present is not None and (no_supervise or present.digest != app.fingerprint()):
         resident.stop(app.lab)  # it would bring back what was before
         present = None
     begun = time.monotonic()
     finished = Finished()
+    for place in full_places(app.lab):
+        complain(place)
 
     async def work() -> Result:
         try:
-            return await app.up([*sights, finished], complain=complain)
-        finally:
+            result = await app.up([*sights, finished], complain=complain)
+        except BusyError:
+            raise  # the host is in use by whoever was first
+        except BaseException:
             await target.leave(app)
+            raise
+        await target.leave(app)
+        return result
 
     with watching(app, as_json=as_json) as sights:
         result = run_to_end(app, work())
@@ -110,6 +121,8 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
         for port in service.ports:
             prefix = f"ip netns exec {app.lab.host} " if app.lab.host else ""
             click.echo(f"  {name}: {prefix}curl http://localhost:{port.host}/")
+    for line in words(app.left_out):
+        click.echo(f"  {line}")
 
 
 @click.command()
@@ -124,6 +137,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo("nothing is up")
         return
     app = target.enter()
+    refuse_if_busy(app.lab)
     resident.stop(app.lab)
     begun = time.monotonic()
     finished = Finished()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,15 @@ class Target:
         found = ["--stack", str(self.stack_file.resolve())]
         found += ["--state-dir", str(self._state), "--run-dir", str(self._run)]
         return [*found, "--host-netns", self._host] if self._host else found
+
+    def short_words(self) -> str:
+        """The options that a person would have to type for this target."""
+        state = [] if self._state == STATE_ROOT else ["--state-dir", str(self._state)]
+        run = [] if self._run == RUN_ROOT else ["--run-dir", str(self._run)]
+        host = ["--host-netns", self._host] if self._host else []
+        own = self.stack_file.resolve() == OWN_STACK
+        stack = [] if own else ["--stack", str(self.stack_file.resolve())]
+        return shlex.join([*host, *state, *run, *stack])
 
     def is_absent(self) -> bool:
         """Whether the lab's host is a namespace that does not exist: nothing can be up."""

@@ -28,6 +28,11 @@ LIGHT = {
     "tip": "fill:#8493a8",
     "good": "fill:#2e9e5b",
     "bad": "fill:#d0483b",
+    "zebra": "fill:#f4f7fb",
+    "grid": "fill:none;stroke:#dde4ed",
+    "wait": "fill:none;stroke:#a9b6c8;stroke-dasharray:1 3",
+    "fail": "fill:none;stroke:#d0483b;stroke-width:1.6",
+    "way": "fill:none;stroke:#0f172a;stroke-width:1.6",
 }
 DARK = {
     "bg": "fill:#0f1520",
@@ -45,6 +50,11 @@ DARK = {
     "tip": "fill:#71819b",
     "good": "fill:#4cc27f",
     "bad": "fill:#ff8a7d",
+    "zebra": "fill:#131b29",
+    "grid": "fill:none;stroke:#243044",
+    "wait": "fill:none;stroke:#4a5a74;stroke-dasharray:1 3",
+    "fail": "fill:none;stroke:#ff8a7d;stroke-width:1.6",
+    "way": "fill:none;stroke:#e6ecf5;stroke-width:1.6",
 }
 # Hues that stay apart for colour-blind eyes (after Okabe and Ito), as a stripe: light, dark.
 STRIPES = (
@@ -60,7 +70,7 @@ STRIPES = (
 BASE = (
     "text{font-family:ui-monospace,'SF Mono',SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',"
     "monospace;font-size:12px}.head{font-size:15px;font-weight:700}.bold{font-weight:700}"
-    ".small{font-size:10.5px}.end{text-anchor:end}.middle{text-anchor:middle}"
+    ".small{font-size:10.5px}.tiny{font-size:8px}.end{text-anchor:end}.middle{text-anchor:middle}"
     ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.completed{stroke-dasharray:1.5 3.5;"
     "stroke-linecap:round;stroke-width:2}"
 )

@@ -1,8 +1,9 @@
 """Runs a plan with one verb: one writer of the plan, bounded concurrency, events for everything.
 
 Every node goes through the same phases, told apart by events:
-StepQueued → (slot) → StepStarted → work → StepProvisioned → (gate) → StepFinished, and
-StepRetried → (backoff) → StepQueued for another attempt. A slot is held for work only:
+StepQueued → (slot) → SlotTaken → StepStarted → work → StepProvisioned → (gate) → StepFinished,
+StepRetried → (backoff) → StepQueued for another attempt, and StepGivenUp → (undo) → StepFinished
+where none is left. What is as wanted has no StepStarted. A slot is held for work only:
 a node that waits for its readiness must not keep the node it waits for from starting.
 """
 
@@ -12,19 +13,24 @@ import asyncio
 from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs, weights
+from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs
 from orchestrator.engine.retry import Sleep, attempts
 from orchestrator.engine.slots import Slots
 from orchestrator.errors import GateTimeoutError, OrchestratorError, ProcessError
 from orchestrator.events import (
     Action,
+    Cause,
+    Needs,
     Outcome,
+    SlotTaken,
     StepFinished,
+    StepGivenUp,
     StepProvisioned,
     StepQueued,
     StepRetried,
     StepStarted,
 )
+from orchestrator.needs import weights
 from orchestrator.resource import Emit, State, rebuild
 
 UNDO_DEADLINE_S = 30.0
@@ -76,12 +82,24 @@ class Executor:
         When cancelled, steps under way undo what they left half-built, and the result of
         what was reached is emitted; then CancelledError goes on to the caller.
         """
-        needs = {name: dict(node.needs) for name, node in self._nodes.items()}
-        if action is Action.REMOVE:
-            needs = reversed_needs(needs)
+        needs = _ordered(self._nodes, action)
         slots = Slots(self._max_workers)
         run = _Run(self._nodes, needs, action, rebuild, self._emit, slots, self._sleep)
         return await run.to_end()
+
+
+def recorded_needs(nodes: Mapping[str, Node], action: Action) -> Needs:
+    """The order that a run over these nodes obeys, as `RunStarted` has it."""
+    return {
+        name: {need: stage.name.lower() for need, stage in stages.items()}
+        for name, stages in _ordered(nodes, action).items()
+        if stages
+    }
+
+
+def _ordered(nodes: Mapping[str, Node], action: Action) -> dict[str, dict[str, Stage]]:
+    needs = {name: dict(node.needs) for name, node in nodes.items()}
+    return reversed_needs(needs) if action is Action.REMOVE else needs
 
 
 class _Run:
@@ -148,12 +166,13 @@ class _Run:
             )
             outcome = step.outcome
         except asyncio.CancelledError:
-            await step.undo()
+            await step.undo(Cause.CANCELLED)
             self._result.outcomes[name] = Outcome.CANCELLED
             self._emit(StepFinished(name, self._action, Outcome.CANCELLED, step.attempt, ""))
             raise
         except (OrchestratorError, OSError) as error:
-            await step.undo()
+            timed_out = isinstance(error, GateTimeoutError)
+            await step.undo(Cause.TIMEOUT if timed_out else Cause.ERROR)
             outcome, reason = Outcome.FAILED, str(error)
             self._result.errors[name] = error
             if isinstance(error, ProcessError):
@@ -199,6 +218,7 @@ class _Step:
         """One attempt: work in a slot, then the gate outside of it."""
         node = self._node
         async with slots.hold(weight):
+            self._emit(SlotTaken(node.name, self.attempt))
             if self._touched:
                 await node.resource.remove()  # what the failed attempt left half-built
             wanted = State.PRESENT if self._action is Action.ENSURE else State.ABSENT
@@ -225,8 +245,9 @@ class _Step:
             return await rebuild(self._node.resource)
         return await self._node.resource.ensure()
 
-    async def undo(self) -> None:
+    async def undo(self, cause: Cause) -> None:
         """Takes away what this run left half-built; what stood before is not touched."""
+        self._emit(StepGivenUp(self._node.name, self.attempt, cause))
         if not self._touched or self._action is Action.REMOVE:
             return
         try:

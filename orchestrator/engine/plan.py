@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from graphlib import TopologicalSorter
 
 from orchestrator.needs import find_circle
 from orchestrator.resource import Gate, Resource
@@ -113,23 +112,6 @@ class Plan:
                     frontier.append(dependent)
         self._ready = [ready for ready in self._ready if ready not in self._lost]
         return lost
-
-
-def weights(needs: Mapping[str, Mapping[str, Stage]]) -> dict[str, int]:
-    """For each node the length of the longest chain that hangs on it: what to start first."""
-    dependents: dict[str, list[str]] = {name: [] for name in needs}
-    for name, stages in needs.items():
-        for need in stages:
-            dependents[need].append(name)
-    result: dict[str, int] = {}
-    for name in reversed(topological(needs)):
-        result[name] = 1 + max((result[each] for each in dependents[name]), default=0)
-    return result
-
-
-def topological(needs: Mapping[str, Iterable[str]]) -> list[str]:
-    """Names with every need before what needs it."""
-    return list(TopologicalSorter(dict(needs)).static_order())
 
 
 def reversed_needs(needs: Mapping[str, Mapping[str, Stage]]) -> dict[str, dict[str, Stage]]:

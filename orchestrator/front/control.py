@@ -6,6 +6,8 @@ GET  /status                                        what `status --json` prints
 GET  /events[?after=SEQ]                            the journal as a stream, one record a line
 POST /replay {"what", "cascade", "deps", "dry_run"} radius, records, result, one a line
 POST /down   {"volumes"}                            records, result; then the supervisor ends
+GET  /path, /traces, /trace/{ID|last}               the request path, kept requests, one of them
+GET  /metrics                                       for Prometheus
 ```
 """
 
@@ -24,9 +26,12 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.app import App, replayed
-from orchestrator.errors import BusyError, OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.events import Outcome, Record, encode
+from orchestrator.front.metrics import Metrics
+from orchestrator.front.problems import problems
 from orchestrator.lab import Lab
+from orchestrator.path.watch import PathWatch
 from orchestrator.sights import journal
 from orchestrator.status import status_of
 
@@ -59,9 +64,18 @@ def listen(lab: Lab) -> socket.socket:
 class Control:
     """What may be asked and done over the socket."""
 
-    def __init__(self, app: App, *, rest: Callable[[], None], end: Callable[[], Awaitable[None]]):
+    def __init__(
+        self,
+        app: App,
+        *,
+        rest: Callable[[], None],
+        end: Callable[[], Awaitable[None]],
+        watch: PathWatch | None,
+        metrics: Metrics,
+    ) -> None:
         """`rest` stops the healing; `end` is awaited once the lab is down."""
         self._app, self._rest, self._end = app, rest, end
+        self._watch, self._metrics = watch, metrics
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[problems, peers], client_max_size=MAX_BODY_BYTES)
@@ -71,6 +85,10 @@ class Control:
                 web.get("/events", self.events),
                 web.post("/replay", self.replay),
                 web.post("/down", self.down),
+                web.get("/path", self.path),
+                web.get("/traces", self.traces),
+                web.get("/trace/{word:last|[0-9a-f]{1,32}}", self.trace),
+                web.get("/metrics", self.metrics),
             ]
         )
         return app
@@ -78,6 +96,27 @@ class Control:
     async def status(self, _: web.Request) -> web.Response:
         found = status_of(self._app, await self._app.observe())
         return web.json_response(found.document())
+
+    async def path(self, _: web.Request) -> web.Response:
+        return web.json_response(self._watched().document())
+
+    async def traces(self, _: web.Request) -> web.Response:
+        return web.json_response(self._watched().traces())
+
+    async def trace(self, request: web.Request) -> web.Response:
+        found = self._watched().trace(request.match_info["word"])
+        if found is None:
+            raise web.HTTPNotFound(reason="no such request is kept")
+        return web.json_response(found)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        body, content_type = await self._metrics.render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    def _watched(self) -> PathWatch:
+        if self._watch is None:
+            raise web.HTTPNotFound(reason="no service of this stack has a path_log")
+        return self._watch
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         after = request.query.get("after", "-1")
@@ -203,23 +242,3 @@ async def peers(request: web.Request, handler: Handler) -> web.StreamResponse:
     if uid not in (0, os.geteuid()):
         raise web.HTTPForbidden(reason=f"user {uid} may not control this lab")
     return await handler(request)
-
-
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as RFC 9457 problem details."""
-    try:
-        return await handler(request)
-    except BusyError as error:
-        return problem(409, str(error))
-    except UsageError as error:
-        return problem(400, str(error))
-    except OrchestratorError as error:
-        return problem(500, str(error))
-    except web.HTTPException as error:
-        return problem(error.status, error.reason)
-
-
-def problem(status: int, detail: str) -> web.Response:
-    document = {"type": "about:blank", "status": status, "detail": detail}
-    return web.json_response(document, status=status, content_type="application/problem+json")

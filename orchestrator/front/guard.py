@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1"})
 READING = frozenset({"GET", "HEAD"})
 HEADERS = {
     "Content-Security-Policy": (
@@ -83,3 +82,4 @@ async def harden(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-cache")
+    response.headers.popall("Server", None)

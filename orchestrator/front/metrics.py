@@ -1,56 +1,185 @@
-"""`/metrics`, alone on the bridges and beside the page on loopback."""
+"""Prometheus metrics of the supervisor, in the text format or OpenMetrics with exemplars."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
-from ipaddress import IPv4Interface
 
-from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as Sample
 
-from orchestrator.front.control import problems
-from orchestrator.front.guard import harden, only_from, only_hosts, only_reading
+from orchestrator.linux import in_thread
+from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key
+from orchestrator.path.watch import PathWatch
 
-Metrics = Callable[[], Awaitable[tuple[bytes, str]]]  # body, content type
-
-
-async def build_info() -> tuple[bytes, str]:
-    """The version, and nothing else."""
-    return _build_info()()
-
-
-@functools.cache
-def _build_info() -> Callable[[], tuple[bytes, str]]:
-    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Info, generate_latest
-
-    registry = CollectorRegistry()
-    Info("orchestrator_build", "Version of the orchestrator.", registry=registry).info(
-        {"version": version("orchestrator")}
-    )
-    return lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
+BOUNDS = [*(f"{bound / 1e6:g}" for bound in BOUNDS_US), "+Inf"]  # seconds
 
 
-def handler(metrics: Metrics) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Answers with what the function gives."""
+class Metrics:
+    """Everything that is registered, rendered away from the event loop."""
 
-    async def answer(_: web.Request) -> web.Response:
-        body, kind = await metrics()
-        return web.Response(body=body, headers={"Content-Type": kind, "Cache-Control": "no-store"})
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._before: list[Callable[[], Awaitable[None]]] = []
+        info = Gauge(
+            "orchestrator_build_info",
+            "Build of the running orchestrator.",
+            ["version"],
+            registry=self.registry,
+        )
+        info.labels(version("orchestrator")).set(1)
+        self._took = Gauge(
+            "orchestrator_scrape_seconds",
+            "Time that the last rendering of these metrics took.",
+            registry=self.registry,
+        )
 
-    return answer
+    def add(
+        self, collector: Collector, *, before: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """`before` is awaited ahead of each rendering."""
+        self.registry.register(collector)
+        if before is not None:
+            self._before.append(before)
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type for a scraper's Accept header."""
+        for each in self._before:
+            await each()
+        return await in_thread(self._render, accept)
+
+    def _render(self, accept: str) -> tuple[bytes, str]:
+        begun = time.perf_counter()
+        encoder, content_type = choose_encoder(accept)
+        body: bytes = encoder(self.registry)
+        self._took.set(time.perf_counter() - begun)
+        return body, content_type
 
 
-def application(metrics: Metrics, bridges: Collection[IPv4Interface]) -> web.Application:
-    """For the sockets on the bridges: `/metrics` and nothing else, for the lab's networks."""
-    app = web.Application(
-        middlewares=[
-            problems,
-            only_from([bridge.network for bridge in bridges]),
-            only_hosts({str(bridge.ip) for bridge in bridges}),
-            only_reading,
-        ]
-    )
-    app.on_response_prepare.append(harden)
-    app.router.add_get("/metrics", handler(metrics))
-    return app
+class PathCollector(Collector):
+    """The request path: what the edge's log and the synthetic request tell."""
+
+    def __init__(self, watch: PathWatch) -> None:
+        self._watch = watch
+
+    def collect(self) -> Iterator[Metric]:
+        totals = self._watch.reader.totals
+        yield _histogram(
+            "orchestrator_request_duration_seconds",
+            "Request through the edge as it saw it.",
+            ("route", "code_class"),
+            totals.request,
+            totals.exemplars,
+        )
+        yield _histogram(
+            "orchestrator_hop_self_seconds",
+            "Exclusive time of a hop per request.",
+            ("hop", "route"),
+            totals.hop,
+        )
+        yield _histogram(
+            "orchestrator_edge_transit_seconds",
+            "One-way time between hops on the shared clock, queueing included.",
+            ("client", "server", "direction"),
+            totals.transit,
+        )
+        yield _histogram(
+            "orchestrator_request_unattributed_seconds",
+            "Request time not covered by any hop or edge.",
+            (),
+            totals.unattributed,
+        )
+        yield _counter(
+            "orchestrator_edge_requests",
+            "Calls on an edge by the class of their result.",
+            ("client", "server", "code_class"),
+            totals.edges,
+        )
+        yield _counter("orchestrator_traces", "Assembled traces.", ("result",), totals.results)
+        yield _counter(
+            "orchestrator_ingest_dropped",
+            "Measurements lost before aggregation.",
+            ("source",),
+            {("path_log",): totals.results["dropped",]},
+        )
+        resolution = GaugeMetricFamily(
+            "orchestrator_hop_clock_resolution_seconds",
+            "Resolution of the hop's timestamps.",
+            labels=("hop",),
+        )
+        for key, value in totals.resolution_us.items():
+            resolution.add_metric(key, value / 1e6)
+        yield resolution
+        if (prober := self._watch.prober) is not None:
+            yield _histogram(
+                "orchestrator_probe_duration_seconds",
+                "Synthetic request as the client saw it.",
+                ("phase",),
+                prober.phases,
+            )
+            yield _counter(
+                "orchestrator_probes", "Synthetic requests.", ("result",), prober.results
+            )
+
+
+def _histogram(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    table: dict[Key, Histogram],
+    exemplars: dict[Key, dict[int, Exemplar]] | None = None,
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, each in list(table.items()):
+        known = (exemplars or {}).get(key, {})
+        buckets: list[tuple[str, float, Sample | None]] = []
+        count = 0
+        for number, bound in enumerate(BOUNDS):
+            count += each.counts[number]
+            found = known.get(number)
+            sample = None
+            if found is not None:
+                sample = Sample({"trace_id": found.trace}, found.value_us / 1e6, found.at_s)
+            buckets.append((bound, count, sample))
+        family.add_metric(key, buckets, each.sum_us / 1e6)  # type: ignore[arg-type] # None: none
+    return family
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], table: dict[Key, int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in list(table.items()):
+        family.add_metric(key, value)
+    return family
+
+
+class LoopLag:
+    """How late a timer of the event loop fires: what everything else in this process waits."""
+
+    EVERY_S = 0.5
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._lag = Gauge(
+            "orchestrator_event_loop_lag_seconds",
+            "Lateness of a timer, the greatest of the last minute.",
+            registry=metrics.registry,
+        )
+        self._recent: list[float] = []
+
+    async def run(self) -> None:
+        while True:
+            due_s = time.monotonic() + self.EVERY_S
+            await asyncio.sleep(self.EVERY_S)
+            self._recent = [*self._recent[-119:], max(0.0, time.monotonic() - due_s)]
+            self._lag.set(max(self._recent))

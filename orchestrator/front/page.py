@@ -10,7 +10,6 @@ GET /api/events           journal records as Server-Sent Events; Last-Event-ID, 
 GET /api/runs[/ID]        the last runs; one run's rows, phases and critical path
 GET /api/path             the request path's times per hop, or null while nobody measures
 GET /api/trace/ID         one request hop by hop
-GET /metrics              for Prometheus
 ```
 """
 
@@ -28,16 +27,8 @@ from aiohttp import web
 
 from orchestrator.drawing.graph import Graph
 from orchestrator.drawing.network import Network
-from orchestrator.front.control import problem, problems
 from orchestrator.front.feed import Chronicle, Feed, Position, position
-from orchestrator.front.guard import (
-    LOOPBACK_NAMES,
-    harden,
-    only_hosts,
-    only_own_pages,
-    only_reading,
-)
-from orchestrator.front.metrics import Metrics, build_info, handler
+from orchestrator.front.problems import problem
 
 T = TypeVar("T")
 
@@ -58,7 +49,7 @@ def _no_trace(_: str) -> dict[str, Any] | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sources:
     """Where the page's facts come from, each asked when somebody looks.
 
@@ -73,7 +64,6 @@ class Sources:
     network: Callable[[], Awaitable[Network]]
     path: Callable[[], dict[str, Any] | None] = _nothing
     trace: Callable[[str], dict[str, Any] | None] = _no_trace
-    metrics: Metrics = build_info
 
 
 @dataclass
@@ -106,29 +96,21 @@ class Page:
         self._graph: dict[str, Any] | None = None
         self._begun_ms = time.time() * 1000
 
-    def application(self) -> web.Application:
-        app = web.Application(
-            middlewares=[problems, only_hosts(LOOPBACK_NAMES), only_reading, only_own_pages]
-        )
-        app.on_response_prepare.append(harden)
-        app.add_routes(
-            [
-                web.get("/", self.page),
-                web.get("/api/about", self.about),
-                web.get("/api/status", self.status),
-                web.get("/api/graph", self.graph),
-                web.get("/api/topology", self.topology),
-                web.get("/api/topology.svg", self.picture),
-                web.get("/api/events", self.events, allow_head=False),
-                web.get("/api/runs", self.runs),
-                web.get("/api/runs/{id:[0-9A-Za-z-]+}", self.run),
-                web.get("/api/path", self.path),
-                web.get("/api/trace/{id:[0-9A-Za-z_.:-]+}", self.trace),
-                web.get("/metrics", handler(self._sources.metrics)),
-                web.static("/static", STATIC),
-            ]
-        )
-        return app
+    def routes(self) -> list[web.AbstractRouteDef]:
+        return [
+            web.get("/", self.page),
+            web.get("/api/about", self.about),
+            web.get("/api/status", self.status),
+            web.get("/api/graph", self.graph),
+            web.get("/api/topology", self.topology),
+            web.get("/api/topology.svg", self.picture),
+            web.get("/api/events", self.events, allow_head=False),
+            web.get("/api/runs", self.runs),
+            web.get("/api/runs/{id:[0-9A-Za-z-]+}", self.run),
+            web.get("/api/path", self.path),
+            web.get("/api/trace/{id:[0-9A-Za-z_.:-]+}", self.trace),
+            web.static("/static", STATIC),
+        ]
 
     async def page(self, _: web.Request) -> web.StreamResponse:
         return web.FileResponse(STATIC / "index.html")
@@ -186,13 +168,13 @@ class Page:
         return response
 
     async def runs(self, _: web.Request) -> web.Response:
-        from orchestrator.sights.runs import summaries
+        from orchestrator.sights.timeline import summaries
 
         records = (await self._chronicle.read()).records
         return web.json_response([asdict(each) for each in summaries(records, most=RUNS)])
 
     async def run(self, request: web.Request) -> web.Response:
-        from orchestrator.sights.runs import document
+        from orchestrator.sights.timeline import document
 
         wanted = request.match_info["id"]
         records = (await self._chronicle.read()).records

@@ -54,10 +54,14 @@ class Bridge:
             return Observation(State.PARTIAL, f"{self.interface} is down")
         if self.address not in seen.of(self.interface):
             return Observation(State.PARTIAL, f"address {self.address} is missing")
-        for key, value in self._settings.items():
-            if sysctl.read(key) not in (value, None):
-                return Observation(State.PARTIAL, f"{key} is not {value}")
+        if key := self.wrong_setting():
+            return Observation(State.PARTIAL, f"{key} is not {self._settings[key]}")
         return Observation(State.PRESENT)
+
+    def wrong_setting(self) -> str | None:
+        """The first setting that is not as wanted. The kernel tells nobody of these."""
+        found = ((key, value, sysctl.read(key)) for key, value in self._settings.items())
+        return next((key for key, value, now in found if now not in (value, None)), None)
 
     async def ensure(self) -> Outcome:
         seen = await self.observe()

@@ -12,9 +12,10 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.errors import HostError, ResourceError
-from orchestrator.linux import in_thread
+from orchestrator.linux import in_thread, inside
 
 TIMEOUT_S = 20.0
 COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
@@ -99,27 +100,30 @@ def parse(text: str) -> Tables:
     )
 
 
-def _run(program: str, arguments: Sequence[str], text: str | None = None) -> str:
+def _run(
+    program: str, arguments: Sequence[str], text: str | None = None, namespace: Path | None = None
+) -> str:
     path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
     if path is None:
         raise HostError(f"{program} is not installed", mend="apt-get install iptables")
-    done = subprocess.run(
-        [path, *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    with inside(namespace):
+        done = subprocess.run(
+            [path, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ResourceError(program, "run", " ".join(reason))
     return done.stdout
 
 
-async def save() -> Tables:
-    """All tables of the lab's host. Raises ResourceError, HostError."""
-    return parse(await in_thread(_run, "iptables-save", ["-c"]))
+async def save(namespace: Path | None = None) -> Tables:
+    """All tables of the namespace, or of the lab's host. Raises ResourceError, HostError."""
+    return parse(await in_thread(_run, "iptables-save", ["-c"], None, namespace))
 
 
 async def restore(text: str) -> None:

@@ -29,6 +29,8 @@ class Monitor:
         self._changed = changed
         self._sockets: dict[Path | None, list[socket.socket]] = {}
         self._mounts: tuple[int, select.epoll] | None = None
+        self._names: tuple[Path, ...] = ()
+        self._inodes: dict[Path, int] = {}
 
     def watch(self, namespaces: Iterable[Path]) -> None:
         """Watches the host, the mount table, and these namespaces from now on.
@@ -36,10 +38,12 @@ class Monitor:
         To be called again when a namespace was made anew: its old socket hears nothing.
         """
         self.close()
+        self._names = tuple(namespaces)
         self._open(None)
-        for path in namespaces:
+        for path in self._names:
             if is_namespace(path):
                 self._open(path)
+        self._inodes = self._now()
         # A change of the mount table is priority data of this file: proc_pid_mounts(5). It
         # is always readable, so the event loop watches an epoll that asks for no more.
         table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -91,4 +95,18 @@ class Monitor:
 
     def _mounted(self, changes: select.epoll) -> None:
         changes.poll(0)  # empty: looking whether it is readable has taken the event already
-        self._changed()
+        # The table is the whole machine's: most changes of it are other people's.
+        if self._now() != self._inodes:
+            self._changed()
+
+    def _now(self) -> dict[Path, int]:
+        """Which namespace each name stands for now; 0 for a name that stands for none."""
+        return {path: inode_of(path) for path in self._names}
+
+
+def inode_of(path: Path) -> int:
+    """Of the namespace that has this name; 0 if there is none."""
+    try:
+        return path.stat().st_ino if is_namespace(path) else 0
+    except OSError:
+        return 0

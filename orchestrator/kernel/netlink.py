@@ -1,6 +1,6 @@
 """Links, addresses and routes over rtnetlink: batches out, snapshots in.
 
-The only importer of pyroute2's rtnetlink. Requests for one namespace are encoded by pyroute2
+Requests for one namespace are encoded by pyroute2
 and sent as one batch over one socket, which was opened inside that namespace: a round trip
 per request is what makes building networks slow.
 """
@@ -18,12 +18,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from orchestrator.errors import ResourceError, TransientError
+from orchestrator.kernel.pyroute import ifaddrmsg, ifinfmsg, rtmsg
 from orchestrator.linux import in_thread, inside
+from orchestrator.onelook import once
 
 # linux/netlink.h and linux/rtnetlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -236,6 +234,9 @@ class Netlink:
 
     def snapshot(self, namespace: Path | None = None) -> Snapshot:
         """Links, IPv4 addresses and main-table routes. Raises ResourceError."""
+        return once(("snapshot", namespace), lambda: self._snapshot(namespace))
+
+    def _snapshot(self, namespace: Path | None) -> Snapshot:
         where = namespace.name if namespace else "host"
         with _socket(where, "observe", namespace) as channel:
             links = [_link(raw) for raw in _dump(channel, RTM_GETLINK, ifinfmsg, where)]

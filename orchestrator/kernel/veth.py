@@ -71,10 +71,10 @@ class Veth:
             return Observation(State.FOREIGN, detail)
         if outer is None and inner is None:
             return Observation(State.ABSENT)
-        wrong = self._differences(host, inside)
+        wrong = self.differences(host, inside)
         return Observation(State.PARTIAL if wrong else State.PRESENT, "; ".join(wrong))
 
-    def _differences(self, host: Snapshot, inside: Snapshot) -> list[str]:
+    def differences(self, host: Snapshot, inside: Snapshot) -> list[str]:
         """What is not as wanted, in words."""
         bridge, outer = host.links.get(self.bridge), host.links.get(self.outer)
         inner = inside.links.get(self.inner)

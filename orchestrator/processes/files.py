@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import ResourceError
 
+IDENTITY = "trusted.orchestrator.id"
 SECRET_BYTES = 24  # 192 bits, 32 characters of base64
 
 
@@ -19,6 +21,7 @@ class Secrets:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._known: dict[str, str] = {}
 
     def ensure(self, names: tuple[str, ...]) -> None:
         """Makes those that do not exist. Each appears whole or not at all."""
@@ -33,9 +36,18 @@ class Secrets:
     def get(self, name: str) -> str:
         """The secret's text. Raises ResourceError if it was not made yet."""
         try:
-            return (self._directory / name).read_text()
+            self._known[name] = (self._directory / name).read_text()
         except OSError as error:
             raise ResourceError(f"secret:{name}", "read", str(error)) from error
+        return self._known[name]
+
+    def restore(self) -> None:
+        """Writes back what we have read and somebody has deleted since: what runs has it."""
+        for name, text in self._known.items():
+            path = self._directory / name
+            if not path.exists():
+                self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+                write_private(path, text)
 
 
 def write_private(path: Path, text: str, *, uid: int = 0, gid: int = 0, mode: int = 0o600) -> None:
@@ -58,6 +70,20 @@ def ensure_data_directory(path: Path, *, uid: int, gid: int) -> None:
                 os.chown(Path(root, name), uid, gid, follow_symlinks=False)
         os.chown(path, uid, gid)
     path.chmod(0o700)
+    if not identity_of(path):
+        with contextlib.suppress(OSError):  # a file system without: then nobody can tell
+            os.setxattr(path, IDENTITY, secrets.token_hex(8).encode())
+
+
+def identity_of(path: Path) -> str:
+    """Of a data directory: another one once it was deleted and made again. Empty if unknown.
+
+    In an attribute that only root sees (xattr(7)): inode numbers are used again.
+    """
+    try:
+        return os.getxattr(path, IDENTITY).decode()
+    except OSError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.onelook import once
+
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
@@ -90,12 +92,18 @@ def sandboxes(mark: str) -> list[Sandbox]:
     The waiter and pid 1 of a sandbox are bubblewrap itself, whose environment stays as it
     was given (PostgreSQL and nginx overwrite theirs). No file of ours is needed for this.
     """
-    wanted = f"{MARK}={mark}".encode()
-    found = []
+    return once("sandboxes", _all_sandboxes).get(mark, [])
+
+
+def _all_sandboxes() -> dict[str, list[Sandbox]]:
+    """Every sandbox of whichever lab, by its mark."""
+    marks, digests = f"{MARK}=".encode(), f"{DIGEST}=".encode()
+    found: dict[str, list[Sandbox]] = {}
     for pid in _pids_named("bwrap"):
         try:
             environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-            if wanted not in environment:
+            mark = _value(environment, marks)
+            if not mark:
                 continue
             levels = _status_field(pid, "NSpid").split()
             seen = stat(pid)
@@ -104,11 +112,16 @@ def sandboxes(mark: str) -> list[Sandbox]:
             continue
         if seen is None:
             continue
-        prefix = f"{DIGEST}=".encode()
-        digest = next((word[len(prefix) :] for word in environment if word.startswith(prefix)), b"")
         is_init = len(levels) > 1 and levels[-1] == "1"
-        found.append(Sandbox(pid, seen.start_ticks, is_init, digest.decode(), inode))
+        each = Sandbox(pid, seen.start_ticks, is_init, _value(environment, digests), inode)
+        found.setdefault(mark, []).append(each)
     return found
+
+
+def _value(environment: list[bytes], prefix: bytes) -> str:
+    """Of the variable that the prefix ends with `=`; empty if it is not set."""
+    found = (word[len(prefix) :] for word in environment if word.startswith(prefix))
+    return next(found, b"").decode(errors="replace")
 
 
 def _pids_named(name: str) -> Iterator[int]:

@@ -57,6 +57,7 @@ class Sandbox:
     writable: Mapping[str, Path] = field(default_factory=dict)
     own_network: bool = False  # an empty network namespace of its own: for offline jobs
     listener: int | None = None  # an inherited descriptor that the program gets as number 3
+    nice: int = 0
 
     def words(self, *, info_fd: int) -> list[str]:
         """The whole command line. bwrap tells the pid of pid 1 on the descriptor."""
@@ -85,7 +86,8 @@ class Sandbox:
         words += ["--chdir", STACK_DIR, "--cap-drop", "ALL"]
         for capability in CAPABILITIES:
             words += ["--cap-add", capability]
-        return [*words, "--", *self._setpriv(), *self._as_three(), *self.command]
+        nice = ["nice", "-n", str(self.nice)] if self.nice else []
+        return [*words, "--", *self._setpriv(), *nice, *self._as_three(), *self.command]
 
     def _as_three(self) -> list[str]:
         """A shell that gives the listener the number that sd_listen_fds(3) begins with."""

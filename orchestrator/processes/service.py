@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
 from orchestrator.processes import child, procfs
-from orchestrator.processes.files import Folder, ensure_data_directory
+from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
 from orchestrator.processes.listener import Listener, close, program_of
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import NOTIFY_SOCKET, SECRETS_DIR, STACK_DIR, Sandbox, User
@@ -56,6 +57,7 @@ class Program:
     log: Path
     emit: Emit
     listener: Listener | None = None
+    nice: int = 0
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -73,6 +75,7 @@ class Program:
             {inside: str(path) for inside, path in self.data.items()},
             str(self.stack_dir),
             self.listener and [self.listener.port, self.listener.handover],
+            self.nice,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -82,6 +85,21 @@ class Program:
             return digest == self.digest
         except OrchestratorError:
             return False
+
+    def lost_data(self, init: int) -> Path | None:
+        """A data directory that is not the one which the running sandbox has mounted."""
+        for inside, outside in self.data.items():
+            try:
+                mounted = Path(f"/proc/{init}/root", inside.lstrip("/")).stat()
+            except OSError:
+                continue  # it is about to end
+            if not outside.exists() or not os.path.samestat(mounted, outside.stat()):
+                return outside
+        return None
+
+    def has_data(self) -> bool:
+        """Whether its data directories exist. Cheaper than to observe."""
+        return all(path.exists() for path in self.data.values())
 
     def running(self) -> list[procfs.Sandbox]:
         return procfs.sandboxes(self.mark)
@@ -105,6 +123,7 @@ class Program:
             writable=writable,
             own_network=self.namespace is None,
             listener=socket,
+            nice=self.nice,
         )
         started = await child.start(
             self.node, sandbox, namespace=self.namespace, environment=environment, log=self.log
@@ -152,6 +171,8 @@ class Service:
         if len(found) == len(inits) or not procfs.children(inits[0].pid):
             # The waiter outside ends with the program; workers that it left may live on inside.
             return Observation(State.PARTIAL, "its program has ended")
+        if lost := self.program.lost_data(inits[0].pid):
+            return Observation(State.PARTIAL, f"its data directory {lost} was deleted")
         if not self.program.is_same(inits[0].digest):
             return Observation(State.PARTIAL, "its configuration has changed")
         return Observation(State.PRESENT)
@@ -222,8 +243,11 @@ class Job:
             done = self.stamp.read_text()
         except OSError:
             return Observation(State.ABSENT)
-        if not self.program.is_same(done):
+        digest, _, of_data = done.partition(" ")
+        if not self.program.is_same(digest):
             return Observation(State.PARTIAL, "its command has changed")
+        if of_data != self._data():
+            return Observation(State.PARTIAL, "the data that it was done on is gone")
         return Observation(State.PRESENT)
 
     async def ensure(self) -> Outcome:
@@ -242,11 +266,14 @@ class Job:
             raise ProcessError(self.name, "run", reason, log=running.log_lines())
         if self.creates is None:
             self.stamp.parent.mkdir(parents=True, exist_ok=True)
-            self.stamp.write_text(self.program.digest)
+            self.stamp.write_text(f"{self.program.digest} {self._data()}")
         elif not self.creates.exists():
             reason = f"it ended well, but did not make {self.creates.name}"
             raise ProcessError(self.name, "run", reason, log=running.log_lines())
         return Outcome.CHANGED
+
+    def _data(self) -> str:
+        return " ".join(identity_of(path) for path in self.program.data.values())
 
     async def remove(self) -> Outcome:
         """Data that it made stays; that is what it was run for."""

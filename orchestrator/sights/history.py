@@ -1,4 +1,4 @@
-"""Pure folds over records: what each node last came to, and how long it took."""
+"""A pure fold over records: what each node last came to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from orchestrator.events import (
     Outcome,
     ProcessStarted,
     Record,
-    RunStarted,
     StepFinished,
     StepProvisioned,
     StepQueued,
@@ -39,11 +38,11 @@ def nodes(records: Iterable[Record]) -> dict[str, NodeHistory]:
         event = record.event
         name = getattr(event, "node", None)
         if name is not None:
-            now[name] = _after(now.get(name, NodeHistory()), event, record.mono_ns)
+            now[name] = after(now.get(name, NodeHistory()), event, record.mono_ns)
     return now
 
 
-def _after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
+def after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
     """One node's history with one more event; events that say nothing of it are ignored."""
     match event:
         case StepQueued():
@@ -72,62 +71,3 @@ def _after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
             return replace(was, state=str(outcome), last_error=reason or was.last_error)
         case _:
             return was
-
-
-def runs(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Records by run, in the order in which the runs began."""
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.run, []).append(record)
-    return found
-
-
-def last_run(records: Iterable[Record], *, command: str) -> list[Record]:
-    """The records of the last run of a command; empty if there is none."""
-    found: list[Record] = []
-    for each in runs(records).values():
-        first = each[0].event
-        if isinstance(first, RunStarted) and first.command == command:
-            found = each
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A node's own time in one run: from its first attempt to its end, in ns."""
-
-    node: str
-    start_ns: int
-    end_ns: int
-    released_by: str
-    outcome: Outcome
-
-    @property
-    def seconds(self) -> float:
-        return (self.end_ns - self.start_ns) / 1e9
-
-
-def spans(records: Iterable[Record]) -> dict[str, Span]:
-    """Spans of one run's finished nodes."""
-    queued: dict[str, tuple[int, str]] = {}
-    found: dict[str, Span] = {}
-    for record in records:
-        match record.event:
-            case StepQueued(node=node, attempt=1, released_by=by):
-                queued[node] = (record.mono_ns, by)
-            case StepFinished(node=node, outcome=outcome) if node in queued:
-                start_ns, by = queued[node]
-                found[node] = Span(node, start_ns, record.mono_ns, by, outcome)
-            case _:
-                pass
-    return found
-
-
-def critical_path(found: dict[str, Span]) -> list[Span]:
-    """From the span that ended last back along the releases that it waited for."""
-    path: list[Span] = []
-    span = max(found.values(), key=lambda each: each.end_ns, default=None)
-    while span is not None:
-        path.append(span)
-        span = found.get(span.released_by)
-    return path[::-1]

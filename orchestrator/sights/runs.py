@@ -1,156 +1,95 @@
-"""Pure folds for the timeline: what a run did to each node, phase by phase.
+"""Recorded runs, found without decoding the whole journal: it is read line by line, and only
+the lines that are asked for become records.
 
-Times are milliseconds since the run began, as CLOCK_MONOTONIC has them.
+Lines are chosen by bytes that `encode` writes and that no text inside a line can contain, since
+its quotes are escaped. What is chosen is decoded, and left out if it is damaged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from orchestrator.events import (
-    DriftFound,
-    Record,
-    RunFinished,
-    RunStarted,
-    StepFinished,
-    StepProvisioned,
-    StepQueued,
-    StepRetried,
-    StepStarted,
-)
-from orchestrator.sights.history import critical_path, runs, spans
+from orchestrator.errors import UsageError
+from orchestrator.events import Record, RunStarted, decode
+from orchestrator.sights.phases import RunSpan, fold
 
-# What a node does between two of its events.
-WAIT, WORK, PROOF, BACKOFF = "wait", "work", "proof", "backoff"
-DRIFT = "drift"  # a "run" of drift that was told of and left
+RUN_STARTED = b'"event":"RunStarted"'
+RUN = re.compile(rb'\{"seq":\d+,"run":"([^"\\]*)"')
+LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """A stretch of one node's time: wait (for a slot), work, proof (of readiness), backoff."""
+class Head:
+    """A run's first line; its place in the list tells its age."""
 
-    kind: str
-    start_ms: float
-    end_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One run in a line. `outcome` and `seconds` are None while no end is recorded."""
-
-    id: str
+    run: str
     command: str
-    at_ms: float  # since the epoch
-    seconds: float | None
-    outcome: str | None
-    nodes: int
-    changed: tuple[str, ...]
-    failed: tuple[str, ...]
-    skipped: tuple[str, ...]
-    causes: tuple[tuple[str, str], ...]  # drift found: node, what
+    begun_wall_ns: int
 
 
-@dataclass(slots=True)
-class Row:
-    """One node in a run."""
-
-    node: str
-    released_by: str
-    phases: list[Phase] = field(default_factory=list)
-    outcome: str | None = None
-    reason: str = ""
-    attempts: int = 1
+def heads(path: Path) -> list[Head]:
+    """Every run, the oldest first; empty if there is no journal."""
+    return [
+        Head(record.run, record.event.command, record.wall_ns)
+        for record in _chosen(path, lambda line: RUN_STARTED in line)
+        if isinstance(record.event, RunStarted)
+    ]
 
 
-def summary(records: Sequence[Record]) -> Summary:
-    """Of the records of one run."""
-    first = records[0]
-    command, nodes, outcome, seconds = DRIFT, 0, None, None
-    changed: list[str] = []
-    failed: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
-    causes: list[tuple[str, str]] = []
-    for record in records:
-        match record.event:
-            case RunStarted(command=given, nodes=names):
-                command, nodes = given, len(names)
-            case StepFinished(node=node, outcome="changed"):
-                changed.append(node)
-            case DriftFound(node=node, detail=detail):
-                causes.append((node, detail))
-            case RunFinished():
-                outcome = str(record.event.outcome)
-                failed, skipped = record.event.failed, record.event.skipped
-                seconds = (record.mono_ns - first.mono_ns) / 1e9
-            case _:
-                pass
-    return Summary(
-        id=first.run,
-        command=command,
-        at_ms=first.wall_ns / 1e6,
-        seconds=seconds,
-        outcome=outcome,
-        nodes=nodes or len(causes),
-        changed=tuple(changed),
-        failed=failed,
-        skipped=skipped,
-        causes=tuple(causes),
-    )
+def load(path: Path, runs: Collection[str]) -> dict[str, RunSpan]:
+    """These runs with their phases, in the order in which they began."""
+    marks = {run.encode() for run in runs}
+    records: dict[str, list[Record]] = {}
+
+    def wanted(line: bytes) -> bool:
+        found = RUN.match(line)
+        return found is not None and found[1] in marks
+
+    for record in _chosen(path, wanted):
+        if record.run in records:
+            records[record.run].append(record)
+        elif isinstance(record.event, RunStarted):
+            records[record.run] = [record]
+    return {run: fold(found) for run, found in records.items()}
 
 
-def summaries(records: Iterable[Record], *, most: int) -> list[Summary]:
-    """The last runs, the newest first."""
-    found = list(runs(records).values())[-most:]
-    return [summary(each) for each in reversed(found)]
+def choose(known: list[Head], word: str, *, command: str) -> str:
+    """The run that is meant: a beginning of its id, `last`, or the last run of the command if
+    the word is empty. Raises UsageError."""
+    if not known:
+        raise UsageError("no run is recorded yet; `orchestrator up` makes the first")
+    if word == LAST:
+        return known[-1].run
+    if not word:
+        found = [head.run for head in known if head.command == command]
+        if not found:
+            there = ", ".join(sorted({head.command for head in known}))
+            raise UsageError(f"no run of {command!r} is recorded; there are runs of: {there}")
+        return found[-1]
+    found = [head.run for head in known if head.run.startswith(word)]
+    if word in found:
+        return word
+    if not found:
+        raise UsageError(f"unknown run {word}; `orchestrator analyze runs` lists those there are")
+    if len(found) > 1:
+        several = ", ".join(found[-5:])
+        raise UsageError(f"{word} is the beginning of {len(found)} runs, the last: {several}")
+    return found[0]
 
 
-def timeline(records: Sequence[Record]) -> list[Row]:
-    """Every node that the run came to, in the order in which it came to them."""
-    begun_ns = records[0].mono_ns
-    rows: dict[str, Row] = {}
-    phase: dict[str, tuple[str, float]] = {}  # under way: kind, begin
-
-    def turn(node: str, at_ms: float, kind: str) -> None:
-        """Ends the phase under way and begins another; an empty kind begins none."""
-        before = phase.pop(node, None)
-        if before and node in rows and at_ms > before[1]:
-            rows[node].phases.append(Phase(before[0], before[1], at_ms))
-        if kind:
-            phase[node] = (kind, at_ms)
-
-    for record in records:
-        at_ms = round((record.mono_ns - begun_ns) / 1e6, 3)
-        match record.event:
-            case StepQueued(node=node, attempt=attempt, released_by=by):
-                row = rows.setdefault(node, Row(node, by))
-                row.attempts = attempt
-                turn(node, at_ms, WAIT)
-            case StepStarted(node=node):
-                turn(node, at_ms, WORK)
-            case StepProvisioned(node=node):
-                turn(node, at_ms, PROOF)
-            case StepRetried(node=node):
-                turn(node, at_ms, BACKOFF)
-            case StepFinished(node=node, outcome=outcome, reason=reason):
-                row = rows.setdefault(node, Row(node, ""))
-                turn(node, at_ms, "")
-                row.outcome, row.reason = str(outcome), reason
-            case _:
-                pass
-    last_ms = round((records[-1].mono_ns - begun_ns) / 1e6, 3)
-    for node in list(phase):
-        turn(node, last_ms, "")
-    return list(rows.values())
-
-
-def document(records: Sequence[Record]) -> dict[str, Any]:
-    """One run as JSON has it: summary, rows, critical path, and states over time."""
-    begun_ns = records[0].mono_ns
-    return {
-        **asdict(summary(records)),
-        "ends_ms": round((records[-1].mono_ns - begun_ns) / 1e6, 3),
-        "rows": [asdict(row) for row in timeline(records)],
-        "critical": [span.node for span in critical_path(spans(records))],
-    }
+def _chosen(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Record]:
+    """Records of the lines that are wanted; a torn or damaged one is left out."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for line in file:
+            if line.endswith(b"\n") and wanted(line):
+                try:
+                    yield decode(line.decode(errors="replace"))
+                except ValueError:
+                    continue

@@ -18,7 +18,11 @@ from shared.settings import secret, setting
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x5348_4F50  # "SHOP": any number that nobody else uses
-ROLES = {"product": "PRODUCT_PASSWORD_FILE", "orders": "ORDERS_PASSWORD_FILE"}
+ROLES = {
+    "product": "PRODUCT_PASSWORD_FILE",
+    "orders": "ORDERS_PASSWORD_FILE",
+    "monitoring": "MONITORING_PASSWORD_FILE",
+}
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -60,6 +64,9 @@ def ensure_roles(connection: Connection) -> None:
         verb = "ALTER" if role in known else "CREATE"
         statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
         connection.execute(statement.format(sql.Identifier(role), sql.Literal(secret(variable))))
+    # All statistics, no tables: https://www.postgresql.org/docs/15/predefined-roles.html
+    connection.execute("GRANT pg_monitor TO monitoring")
+    connection.execute("ALTER ROLE monitoring CONNECTION LIMIT 3")
 
 
 def main() -> None:

@@ -25,6 +25,19 @@ import uvloop
 from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from shared import metrics
+from shared.hops import (
+    DELAY_S,
+    FORWARDS_HEADER,
+    HEADER,
+    NAME_HEADER,
+    SENT_HEADER,
+    Frame,
+    calling,
+    frame,
+    next_parent,
+    stamp_us,
+)
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
 from shared.settings import secret, setting
@@ -36,14 +49,23 @@ RETRY_FOR_S = 10.0  # a service takes a second or two to come back
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
 CONNECTIONS_PER_SERVICE = 64
+REDIS_HOST = setting("REDIS_HOST")
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
-PASSED_ON = ("Cache-Control", "Idempotency-Key", "traceparent", "tracestate", "X-Request-Id")
-PASSED_BACK = ("Content-Type", "X-Cache", "Location", "Retry-After", "Idempotent-Replayed")
+PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
+PASSED_BACK = (
+    "Content-Type",
+    "X-Cache",
+    "Location",
+    "Retry-After",
+    "Idempotent-Replayed",
+    NAME_HEADER,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 REDIS = web.AppKey("REDIS", redis.Redis)
+REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
 
 
 class Item(BaseModel):
@@ -99,6 +121,59 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     )
 
 
+@web.middleware
+async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Counts the request, and accounts for its time where its caller asks for it."""
+    requests = request.app[REQUESTS]
+    requests.begun += 1
+    status = 500
+    try:
+        response = await _accounted(request, handler)
+        status = response.status
+    finally:
+        requests.answer(status)
+    return response
+
+
+async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if SENT_HEADER not in request.headers:
+        return await handler(request)
+    current = Frame("api-gateway")
+    frame.set(current)
+    if DELAY_S:
+        await asyncio.sleep(DELAY_S)
+    response = await handler(request)
+    resource = request.match_info.route.resource
+    value = current.header(resource.canonical if resource else "other")
+    response.headers[HEADER] = value
+    return response
+
+
+class TimedConnection(redis.Connection):
+    """Accounts for the time between a command and its answer."""
+
+    async def connect(self) -> None:
+        with calling(REDIS_HOST):
+            await super().connect()
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        self._sent_us = stamp_us()
+        await super().send_packed_command(*args, **kwargs)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        result = "error"
+        try:
+            answer = await super().read_response(*args, **kwargs)
+            result = "ok"
+        except redis.ResponseError:
+            result = "ok"  # an answer, if not the one that was hoped for
+            raise
+        finally:
+            if current := frame.get():
+                current.call(REDIS_HOST, self._sent_us, result)
+        return answer
+
+
 class Upstream:
     """One service behind us."""
 
@@ -140,15 +215,28 @@ class Upstream:
         url = f"{self._base}{path}"
         if request.query_string:
             url += f"?{request.query_string}"
-        http = request.app[HTTP]
-        async with http.request(request.method, url, data=body, headers=headers) as answer:
-            back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
-            return web.Response(body=await answer.read(), status=answer.status, headers=back)
+        http, current = request.app[HTTP], frame.get()
+        result: str | int = "error"
+        below = None
+        sent_us = stamp_us()
+        if current is not None:
+            headers = {**headers, SENT_HEADER: str(sent_us)}
+        try:
+            async with http.request(request.method, url, data=body, headers=headers) as answer:
+                text = await answer.read()
+                result, below = answer.status, answer.headers.get(HEADER)
+        finally:
+            if current is not None:
+                current.call(self.name, sent_us, result, below)
+        back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
+        return web.Response(body=text, status=answer.status, headers=back)
 
 
 def passed_on(request: web.Request) -> dict[str, str]:
     """Headers of the client's request that the services get to see."""
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+    if traceparent := request.headers.get("traceparent"):
+        headers["traceparent"] = next_parent(traceparent)
     if request.can_read_body:
         headers["Content-Type"] = request.headers.get("Content-Type", "")
     return headers
@@ -166,6 +254,22 @@ async def deep_health(request: web.Request) -> web.Response:
     """Through a service to the database and back."""
     headers = {**passed_on(request), "Cache-Control": "no-cache"}
     return await PRODUCTS.ask(request, "/ready", may_repeat=True, headers=headers)
+
+
+async def options(request: web.Request) -> web.Response:
+    """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): answered here at 0, else counted down.
+
+    Raises HTTPMethodNotAllowed without the header.
+    """
+    forwards = request.headers.get(FORWARDS_HEADER, "")
+    if not forwards.isdecimal():
+        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST"])
+    if int(forwards) == 0:
+        return web.Response(status=204, headers={NAME_HEADER: "api-gateway"})
+    upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
+    headers = {**passed_on(request), FORWARDS_HEADER: str(int(forwards) - 1)}
+    path = request.path.removeprefix("/api")
+    return await upstream.ask(request, path, may_repeat=True, headers=headers)
 
 
 async def products(request: web.Request) -> web.Response:
@@ -244,14 +348,16 @@ async def on_startup(app: web.Application) -> None:
         timeout=CALL_TIMEOUT,
         auto_decompress=False,
     )
-    app[REDIS] = redis.Redis(
-        host=setting("REDIS_HOST"),
+    pool = redis.ConnectionPool(
+        connection_class=TimedConnection,
+        host=REDIS_HOST,
         port=int(setting("REDIS_PORT", "6379")),
         password=secret("REDIS_PASSWORD_FILE"),
         socket_timeout=1,
         socket_connect_timeout=1,
         max_connections=CONNECTIONS_PER_SERVICE,
     )
+    app[REDIS] = redis.Redis.from_pool(pool)
 
 
 async def on_cleanup(app: web.Application) -> None:
@@ -261,7 +367,8 @@ async def on_cleanup(app: web.Application) -> None:
 
 
 def make_app() -> web.Application:
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
+    app[REQUESTS] = metrics.serve("api-gateway")
     app.add_routes(
         [
             web.get("/health", health),
@@ -274,6 +381,10 @@ def make_app() -> web.Application:
             web.post("/api/sessions", create_session),
             web.get("/api/cart", get_cart),
             web.put("/api/cart", put_cart),
+            web.options("/api/products", options),
+            web.options(r"/api/products/{id:\d+}", options),
+            web.options("/api/orders", options),
+            web.options(r"/api/orders/{id:\d+}", options),
         ]
     )
     app.on_startup.append(on_startup)

@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared.hops import calling, frame, stamp_us
 from shared.settings import secret, setting
 
 log = logging.getLogger(__name__)
 
+HOP = setting("REDIS_HOST")  # services are called by their names
 VERSION = "products:version"  # goes up with every change of stock
 TTL_S = 30
 TIMEOUT_S = 0.5
+
+
+class TimedConnection(redis.Connection):
+    """Accounts for the time between a command and its answer."""
+
+    def connect(self) -> None:
+        with calling(HOP):
+            super().connect()
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        self._sent_us = stamp_us()
+        super().send_packed_command(command, check_health)
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        result = "error"
+        try:
+            answer = super().read_response(*args, **kwargs)
+            result = "ok"
+        except redis.ResponseError:
+            result = "ok"  # an answer, if not the one that was hoped for
+            raise
+        finally:
+            if current := frame.get():
+                current.call(HOP, self._sent_us, result)
+        return answer
 
 
 class Cache:
@@ -26,7 +54,8 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._redis = redis.Redis(
+        pool = redis.ConnectionPool(
+            connection_class=TimedConnection,
             host=setting("REDIS_HOST"),
             port=int(setting("REDIS_PORT", "6379")),
             password=secret("REDIS_PASSWORD_FILE"),
@@ -34,6 +63,7 @@ class Cache:
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),
         )
+        self._redis = redis.Redis(connection_pool=pool)
 
     def through(self, key: str, load: Callable[[], bytes], *, bypass: bool) -> tuple[bytes, str]:
         """The value, and whether it was a `hit`, a `miss` or a `bypass`."""

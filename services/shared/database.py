@@ -10,14 +10,24 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
+from shared.hops import calling
 from shared.settings import secret, setting
 
 T = TypeVar("T")
 Connection = psycopg.Connection[dict[str, Any]]
 
+HOP = setting("DATABASE_HOST")  # services are called by their names
 POOL_SIZE = 4  # one for each thread that serves requests
 WAIT_S = 3.0  # for a free connection, and for a server that is restarting
 PAUSE_S = 0.05
+
+
+class TimedConnection(psycopg.Connection[dict[str, Any]]):
+    """Accounts for the time that is spent waiting for the server."""
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        with calling(HOP):
+            return super().wait(*args, **kwargs)
 
 
 class Database:
@@ -25,6 +35,7 @@ class Database:
 
     def __init__(self) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
+            connection_class=TimedConnection,
             kwargs={
                 "host": setting("DATABASE_HOST"),
                 "port": setting("DATABASE_PORT", "5432"),

@@ -10,6 +10,8 @@ from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
+from shared import metrics
+from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
 MAX_BODY_BYTES = 64 * 1024
@@ -21,6 +23,14 @@ def make_app(name: str) -> Flask:
     app = Flask(name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.wsgi_app = counted(name, app.wsgi_app, _route, metrics.serve(name))  # type: ignore[method-assign]
+
+    @app.before_request
+    def last_hop() -> Response | None:
+        """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): nobody behind us could pass it on."""
+        if request.method != "OPTIONS" or FORWARDS_HEADER not in request.headers:
+            return None
+        return Response(status=204, headers={NAME_HEADER: name})
 
     @app.get("/health")
     def health() -> Response:
@@ -52,6 +62,11 @@ def make_app(name: str) -> Flask:
         return answer(Problem(500, "something went wrong on our side"))
 
     return app
+
+
+def _route() -> str:
+    """The rule that the request matched, never its path: labels must stay few."""
+    return request.url_rule.rule if request.url_rule else "other"
 
 
 def answer(problem: Problem) -> Response:

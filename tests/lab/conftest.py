@@ -60,3 +60,15 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     finally:
         world.orchestrator("down", "--volumes")
         world.remove()
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The shop with its supervisor."""
+    world = World.build(next_name(), tmp_path_factory.mktemp("watched"))
+    try:
+        world.orchestrator("up", "--supervise").ok()
+        yield world
+    finally:
+        world.orchestrator("down", "--volumes")
+        world.remove()

@@ -65,8 +65,8 @@ def test_status_is_what_the_command_prints(lab: World, stack: Path) -> None:
 def test_replay_streams_radius_records_and_proof(lab: World) -> None:
     first, *records, last = lines(ask(lab, "/replay", "-d", '{"what": "second"}'))
     assert first["rebuilt"] == ["service:two"]
-    assert [record["event"] for record in records][0] == "RunStarted"
-    assert [record["event"] for record in records][-1] == "RunFinished"
+    assert records[0]["event"] == "RunStarted"
+    assert records[-1]["event"] == "RunFinished"
     assert last["outcome"] == "changed"
     assert last["disturbed"] == []
 

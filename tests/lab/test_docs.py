@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rig import ROOT, World
+from rig import ROOT, World, run
 
 README = (ROOT / "README.md").read_text()
 SERVICES = ("nginx-lb", "api-gateway", "product-service", "order-service")
@@ -22,7 +22,16 @@ def commands() -> list[str]:
     return [line for line in looks if "delete" not in line and " -F" not in line]
 
 
-@pytest.mark.parametrize("line", [line for line in commands() if "lab2" not in line])
+@pytest.mark.parametrize("line", [line for line in commands() if "control.sock" in line])
+def test_question_to_the_supervisor_works(watched: World, line: str) -> None:
+    here = str(watched.run_dir / f"shop@{watched.host}")
+    words = shlex.split(line.replace("/run/orchestrator/shop", here))
+    assert run(*words, "-sS", "--fail", "--max-time", "30").ok().out
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in commands() if "lab2" not in line and "control.sock" not in line]
+)
 def test_command_of_the_readme_works(shop: World, line: str) -> None:
     for service in SERVICES:  # a private lab's namespaces have its host's name before theirs
         line = line.replace(f"netns exec {service}", f"netns exec {shop.host}.{service}")

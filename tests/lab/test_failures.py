@@ -272,7 +272,8 @@ def test_killed_up_is_finished_by_the_next_and_undone_by_down(
 
 
 def test_second_run_at_once_is_told_who_is_busy(world: World, write_stack: Write) -> None:
-    stack = write_stack(TWO % ('sleep, "1000"', "tcp: 80"))
+    text = TWO % ('sleep, "1000"', "tcp: 80")
+    stack = write_stack(text.replace("deadline: 2s", "deadline: 60s"))  # it must last
     with background(world.start("up", "--json", stack=stack)) as process:
         assert process.stdout is not None
         process.stdout.readline()

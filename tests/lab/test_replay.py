@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rig import ROOT, World, eventually
 
-LAYERS = ("bridge", "veths", "nat", "data", "services", "gateway", "edge")
+LAYERS = ("bridge", "veths", "nat", "data", "services", "gateway", "edge", "monitoring")
 
 
 class Load:
@@ -35,6 +35,7 @@ class Load:
 
 @contextlib.contextmanager
 def load(shop: World) -> Iterator[Load]:
+    ask(shop, "UPDATE products SET stock = 100000 WHERE id = 4")  # what load.py orders
     running = Load(shop)
     try:
         yield running
@@ -43,12 +44,16 @@ def load(shop: World) -> Iterator[Load]:
             running.end()
 
 
-def orders_of(shop: World) -> int:
-    """How many orders the database holds, asked of the database itself."""
+def ask(shop: World, statement: str) -> str:
+    """The database's own answer."""
     password = (shop.state / f"shop@{shop.host}" / "secrets" / "postgres-password").read_text()
-    query = "SELECT count(*) FROM orders"
-    words = ["psql", "-h", "10.0.0.60", "-U", "postgres", "-d", "shop", "-Atc", query]
-    return int(shop.on_host("env", f"PGPASSWORD={password}", *words).ok().out)
+    words = ["psql", "-h", "10.0.0.60", "-U", "postgres", "-d", "shop", "-Atc", statement]
+    return shop.on_host("env", f"PGPASSWORD={password}", *words).ok().out
+
+
+def orders_of(shop: World) -> int:
+    """How many orders the database holds."""
+    return int(ask(shop, "SELECT count(*) FROM orders"))
 
 
 def identities(shop: World) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def test_replay_rebuilds_its_layer_and_disturbs_nothing_else(shop: World, layer:
     elif layer == "veths":
         assert {name for name in changed if name.startswith("link:")} == {
             f"link:veth-{short}-br"
-            for short in ("nginx", "gateway", "product", "order", "redis", "pg")
+            for short in ("nginx", "gateway", "product", "order", "redis", "pg", "prom")
         }
     else:
         assert not {name for name in changed if name.startswith("link:")}

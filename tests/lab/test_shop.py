@@ -23,6 +23,7 @@ SERVICES = {
     "order-service": "10.0.0.40",
     "redis-cache": "10.0.0.50",
     "postgres-db": "10.0.0.60",
+    "prometheus": "10.0.0.70",
 }
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
 JSON = ("-H", "Content-Type: application/json")
@@ -47,18 +48,17 @@ def test_namespaces_are_listed_under_their_names(shop: World) -> None:
     assert {f"{shop.host}.{name}" for name in SERVICES} <= listed
 
 
-def test_bridge_has_six_veths_with_the_names_of_the_seed(shop: World) -> None:
+def test_bridge_has_seven_veths_with_the_names_of_the_seed(shop: World) -> None:
     out = shop.on_host("ip", "link", "show", "type", "veth", "master", "br-app").ok().out
     names = set(re.findall(r"\d+: (\S+)@", out))
-    assert names == {
-        f"veth-{short}-br" for short in ("nginx", "gateway", "product", "order", "redis", "pg")
-    }
+    shorts = ("nginx", "gateway", "product", "order", "redis", "pg", "prom")
+    assert names == {f"veth-{short}-br" for short in shorts}
     assert "10.0.0.1/16" in shop.on_host("ip", "addr", "show", "br-app").out
 
 
 def test_every_namespace_pings_every_other(shop: World) -> None:
     pairs = [(a, SERVICES[b]) for a, b in itertools.permutations(SERVICES, 2)]
-    assert len(pairs) == 30
+    assert len(pairs) == 42
     with ThreadPoolExecutor(8) as pool:
         codes = pool.map(
             lambda pair: shop.inside(pair[0], "ping", "-c", "2", "-i", "0.2", pair[1]).code, pairs
@@ -237,7 +237,7 @@ def test_orders_are_paged_newest_first(shop: World) -> None:
 def test_processes_have_their_own_users_and_no_capabilities(shop: World) -> None:
     rows = shop.orchestrator("status", "--json").json()["nodes"]
     pids = {row["node"]: row["pid"] for row in rows if row["pid"]}
-    assert len(pids) == 6
+    assert len(pids) == 10
     users = set()
     for pid in pids.values():
         status = dict(
@@ -248,7 +248,7 @@ def test_processes_have_their_own_users_and_no_capabilities(shop: World) -> None
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
         assert status["NoNewPrivs"] == "1"
         users.add(status["Uid"].split()[0])
-    assert len(users) == 6
+    assert len(users) == 10
     assert "0" not in users
 
 
@@ -277,7 +277,7 @@ def test_password_is_scram_and_readable_by_nobody_else(shop: World) -> None:
         "-Atc",
         "SELECT count(*) FROM pg_authid WHERE rolpassword LIKE 'SCRAM-SHA-256%'",
     ).ok()
-    assert stored.out.strip() == "3"
+    assert stored.out.strip() == "4"
 
 
 def test_seed_shows_its_nginx_configuration(shop: World) -> None:

@@ -10,13 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
-PURE = {"events", "errors", "needs", "lab", "resource", "document", "spec", "stackfile"}
+PURE = {"events", "errors", "needs", "lab", "resource", "document"}
+PURE |= {"fields", "spec", "stackfile", "presence"}
 BANNED = {
-    "engine": ("kernel", "processes", "sights", "stack", "app", "commands"),
-    "kernel": ("engine", "processes", "sights", "stack", "app", "commands"),
-    "processes": ("engine", "kernel", "sights", "stack", "app", "commands"),
-    "sights": ("engine", "kernel", "processes", "stack", "app", "commands"),
-    **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app")),
+    "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
+    "kernel": ("engine", "processes", "sights", "stack", "app", "commands", "view"),
+    "processes": ("engine", "kernel", "sights", "stack", "app", "commands", "view"),
+    "sights": ("engine", "kernel", "processes", "stack", "app", "commands", "view"),
+    "path": ("engine", "kernel", "sights", "stack", "app", "commands", "view", "front"),
+    "view": ("engine", "sights", "commands", "supervisor", "replay"),
+    "diagnosis": ("commands", "supervisor", "view", "front"),
+    **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
 }
 OWNERS = {
     "pyroute2": ("kernel", "hostfacts.py"),
@@ -24,11 +28,14 @@ OWNERS = {
     "asyncpg": ("processes/probes.py",),
     "redis": ("processes/probes.py",),
     "aiohttp": ("processes", "front"),
-    "pydantic": ("spec.py", "stackfile.py"),
+    "pydantic": ("fields.py", "spec.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("templates.py", "validation.py"),
+    "prometheus_client": ("front/metrics.py", "front/setup_metrics.py", "view/collector.py"),
     "click": ("cli.py", "commands"),
 }
+# The kernel's view is an end: it knows the app, and only the supervisor's side shows it.
+VIEW_USERS = {"front", "supervisor", "view"}
 IO_MODULES = {"socket", "subprocess", "asyncio", "shutil", "os"}
 
 
@@ -56,6 +63,12 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_kernels_view_is_shown_by_the_supervisor_alone(path: Path) -> None:
+    uses = [name for name in imports(path) if name.startswith("orchestrator.view")]
+    assert not uses or place(path) in VIEW_USERS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_foreign_libraries_have_one_owner(path: Path) -> None:
     here = str(path.relative_to(ROOT))
     for name in {name.partition(".")[0] for name in imports(path)} & OWNERS.keys():
@@ -65,6 +78,18 @@ def test_foreign_libraries_have_one_owner(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(PURE - {"lab", "document"}))
 def test_pure_modules_do_no_io(name: str) -> None:
     assert not imports(ROOT / f"{name}.py") & IO_MODULES
+
+
+# Looking and asking are apart from judging.
+JUDGING = ("findings", "network", "transport", "site", "report")
+
+
+@pytest.mark.parametrize("name", JUDGING)
+def test_verdicts_do_no_io_and_know_no_one_who_does(name: str) -> None:
+    found = imports(ROOT / "diagnosis" / f"{name}.py")
+    assert not found & IO_MODULES
+    looking = ("app", "linux", "diagnosis.looking", "diagnosis.asking", "diagnosis.examine")
+    assert not found & {f"orchestrator.{each}" for each in looking}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -17,9 +17,12 @@ from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import ForeignError, GateTimeoutError, ResourceError
 from orchestrator.events import (
     Action,
+    Cause,
     Event,
     Outcome,
+    SlotTaken,
     StepFinished,
+    StepGivenUp,
     StepProvisioned,
     StepQueued,
     StepRetried,
@@ -193,6 +196,23 @@ async def test_lost_node_leaves_nothing_and_skips_its_dependents() -> None:
     assert "its need a " in ends["b"].reason
 
 
+async def test_last_attempt_tells_why_before_it_is_undone() -> None:
+    world, told = World(), dict[StepGivenUp, bool]()
+    shut = node(Thing("shut", world), gate=Bar(asyncio.Event()), deadline_s=0.01)
+    nodes = {"a": node(Thing("a", world, failures=9)), "shut": shut}
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StepGivenUp):
+            told[event] = bool({event.node, f"half {event.node}"} & world.there)
+
+    await Executor(nodes, emit=emit, max_workers=2, sleep=world.sleep).run(Action.ENSURE)
+    assert told == {
+        StepGivenUp("a", 3, Cause.ERROR): True,
+        StepGivenUp("shut", 1, Cause.TIMEOUT): True,
+    }
+    assert world.there == set()
+
+
 async def test_foreign_thing_is_not_tried_again() -> None:
     world = World()
     await run(world, [node(Thing("a", world, failures=9, error=ForeignError))])
@@ -270,7 +290,7 @@ async def test_events_of_a_node_come_in_order_with_who_released_it() -> None:
     nodes = [node(Thing("a", world)), node(Thing("b", world), {"a": READY})]
     await run(world, nodes, events=events)
     kinds = [type(event) for event in events if getattr(event, "node", "") == "b"]
-    assert kinds == [StepQueued, StepStarted, StepProvisioned, StepFinished]
+    assert kinds == [StepQueued, SlotTaken, StepStarted, StepProvisioned, StepFinished]
     queued = next(e for e in events if isinstance(e, StepQueued) and e.node == "b")
     assert queued.released_by == "a"
 

@@ -7,7 +7,8 @@ from graphs import graphs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.plan import Plan, Stage, reversed_needs, topological, weights
+from orchestrator.engine.plan import Plan, Stage, reversed_needs
+from orchestrator.needs import topological, weights
 
 READY, STARTED = Stage.READY, Stage.STARTED
 

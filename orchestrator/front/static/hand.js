@@ -43,6 +43,7 @@ export function drawHand(about) {
     h("p", { class: "links" },
       h("a", { href: "/metrics" }, "Metrics"),
       about.prometheus ? h("a", { href: about.prometheus }, "Prometheus") : null,
+      about.grafana ? h("a", { href: about.grafana }, "Grafana") : null,
       h("a", { href: "/api/status" }, "Status as JSON"),
       h("a", { href: "/api/topology" }, "Network as JSON")));
 }

@@ -96,7 +96,7 @@ function waterfall(found) {
     return mark;
   }));
   return h("div", { class: "gantt waterfall" }, axis, h("ol", {}, ...found.spans.map((each) => {
-    const piece = h("i", { class: "bar work" });
+    const piece = h("i", { class: "bar provision" });
     piece.style.left = `${(each.start_ms / end) * 100}%`;
     piece.style.width = `${(each.duration_ms / end) * 100}%`;
     const name = h("span", { class: "name" }, each.hop);

@@ -5,7 +5,7 @@ import { ago, clock, count, names, plain, span, ticks } from "./format.js";
 import { get } from "./feed.js";
 
 const VERBS = { up: "Brought up", heal: "Healed", replay: "Replayed", down: "Took down", prune: "Pruned", drift: "Drift, left" };
-const PHASES = [["wait", "waits for a slot"], ["work", "works"], ["proof", "proves that it is ready"], ["backoff", "backs off"]];
+const PHASES = [["slot_wait", "waits for a slot"], ["provision", "works"], ["readiness_wait", "proves that it is ready"], ["backoff", "backs off"]];
 
 export class Runs {
   /** `play(run)` shows a run in the graph. */
@@ -104,7 +104,7 @@ function bar(row, end, critical) {
   }));
   const start = row.phases[0]?.start_ms;
   const took = start === undefined ? "" : span(row.phases.at(-1).end_ms - start);
-  const parts = row.phases.map((phase) => `${phase.kind} ${span(phase.end_ms - phase.start_ms)}`).join(", ");
+  const parts = row.phases.map((phase) => `${PHASES.find(([id]) => id === phase.kind)[1]} ${span(phase.end_ms - phase.start_ms)}`).join(", ");
   const bad = row.outcome === "failed" || row.outcome === "skipped";
   return h("li", { "data-critical": critical, "data-kind": bad ? "bad" : "", title: start === undefined ? null : `from ${span(start)}: ${parts}` },
     h("span", { class: "name" }, critical ? h("b", { class: "critical-mark", "aria-label": "critical:" }, "▸") : null, plain(row.node)),

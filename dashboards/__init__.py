@@ -1,0 +1,1 @@
+"""The dashboards, and what writes them: `make dashboards`."""

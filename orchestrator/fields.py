@@ -1,0 +1,84 @@
+"""Values of a stack file by their types: durations, names, ports, paths, texts; no I/O."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
+
+
+def _seconds(value: Any) -> Any:
+    """`30s`, `500ms`, `2m` or a number of seconds."""
+    if isinstance(value, str) and (match := DURATION.fullmatch(value.strip())):
+        return float(match[1]) * UNITS_S[match[2]]
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no duration; write 500ms, 30s or 2m")
+    return value
+
+
+def signal_name(value: Any) -> Any:
+    """`TERM` is `SIGTERM`."""
+    return value if not isinstance(value, str) or value.startswith("SIG") else f"SIG{value}"
+
+
+def published(value: Any) -> Any:
+    """`8080:80` as in Docker Compose: host port, then the service's."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,5}):(\d{1,5})(?:/tcp)?", value)
+    if match is None:
+        raise ValueError(f'{value!r} is no published port; write "8080:80"')
+    return {"host": int(match[1]), "service": int(match[2])}
+
+
+def _in_stack(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError(f"{value!r} must lie below the stack file's directory")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or ".." in value.split("/") or value == "/":
+        raise ValueError(f"{value!r} must be an absolute path without ..")
+    return value.rstrip("/")
+
+
+def _no_zero(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain a zero byte")
+    return value
+
+
+# A name becomes a file, a namespace and a host name: RFC 1123 labels fit all three.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", max_length=40)
+]
+# IFNAMSIZ is checked by hand, for its own message.
+InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, le=86_400),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
+            ]
+        }
+    ),
+]
+StackPath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_in_stack)]
+AbsolutePath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_absolute)]
+# A whole number in YAML is fine as an argument or in the environment; a float is rarely meant.
+Text = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    AfterValidator(_no_zero),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]

@@ -1,0 +1,299 @@
+"""Prometheus metrics of runs: what each node of `up`, `replay`, `heal` and `down` took.
+
+Folded from the journal, so runs of any process count, those of before this one's start too.
+The journal is read on when somebody scrapes: nobody looks, nothing is done.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from orchestrator.engine.plan import Node
+from orchestrator.events import DriftFound, Record, RunFinished, RunStarted
+from orchestrator.linux import in_thread
+from orchestrator.processes import procfs
+from orchestrator.sights.history import NodeHistory, after
+from orchestrator.sights.journal import Tail
+from orchestrator.sights.timings import RunTimes, times_of
+
+OPERATIONS = ("up", "replay", "heal", "down")
+STATES = (
+    *("pending", "queued", "starting", "probing", "backoff", "ready"),
+    *("failed", "skipped", "cancelled", "stopping", "stopped"),
+)
+ATTEMPTS = ("ok", "error", "timeout", "cancelled")
+BOUNDS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+KILLED = "killed"
+
+Key = tuple[str, ...]
+Numbers = dict[Key, float]
+
+
+@dataclass(slots=True)
+class Durations:
+    """Counts per bucket, and the sum in seconds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    sum_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+class SetupMetrics(Collector):
+    """The runs in a journal, for a graph of nodes."""
+
+    def __init__(self, nodes: Mapping[str, Node], journal: Path, *, budget_s: float) -> None:
+        self._nodes, self._budget_s = nodes, budget_s
+        self._tail = Tail(journal)
+        self._boot = procfs.boot_id()
+        self._open: dict[str, list[Record]] = {}
+        self._states = {name: NodeHistory() for name in nodes}
+        self._last: dict[str, RunTimes] = {}
+        self._shown: dict[str, RunTimes] = {}  # the last that changed something
+        self._attempts: Numbers = {(n, each): 0.0 for n in nodes for each in ("ok", "error")}
+        self._backoff_s: Numbers = {(n,): 0.0 for n in nodes}
+        self._drifts: Numbers = {(n,): 0.0 for n in nodes}
+        self._probes: Numbers = {}
+        self._replayed: Numbers = {}
+        self._steps: dict[Key, Durations] = {}
+        self._runs: dict[Key, Durations] = {}
+
+    async def refresh(self) -> None:
+        """Takes in what the journal has more than before."""
+        await in_thread(self._read)
+
+    def _read(self) -> None:
+        is_more = True
+        while is_more:
+            records, is_more = self._tail.read()
+            self.take(records)
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Records in their order. Those of an earlier boot are another clock's."""
+        for record in records:
+            event = record.event
+            if isinstance(event, RunStarted):
+                for run in list(self._open):  # one at a time: an open one was killed
+                    self._close(run)
+                if event.boot_id == self._boot:
+                    self._open[record.run] = []
+            if record.run not in self._open:
+                continue
+            self._open[record.run].append(record)
+            name = getattr(event, "node", None)
+            if name in self._states:
+                self._states[name] = after(self._states[name], event, record.mono_ns)
+            if isinstance(event, DriftFound):
+                _add(self._drifts, (event.node,), 1)
+            if isinstance(event, RunFinished):
+                self._close(record.run)
+
+    def _close(self, run: str) -> None:
+        records = self._open.pop(run)
+        try:
+            found = times_of(records)
+        except ValueError:
+            return  # damaged beyond telling
+        outcome = found.outcome or KILLED
+        self._last[found.command] = found
+        changed = [n for n in found.nodes.values() if n.outcome not in ("unchanged", "skipped", "")]
+        if changed or found.command not in self._shown:
+            self._shown[found.command] = found
+        key = (found.command, outcome)
+        self._runs.setdefault(key, Durations()).add(found.wall_ns / 1e9)
+        for name, node in found.nodes.items():
+            kind = name.partition(":")[0]
+            for each, count in node.attempts.items():
+                if each in ATTEMPTS:
+                    _add(self._attempts, (name, each), count)
+            for (probe, passed), count in node.probes.items():
+                _add(self._probes, (name, probe, "passed" if passed else "failed"), count)
+            _add(self._backoff_s, (name,), node.backoff_ns / 1e9)
+            if node.outcome not in ("", "unchanged", "skipped"):
+                step = (found.command, kind, node.outcome)
+                self._steps.setdefault(step, Durations()).add(node.own_ns / 1e9)
+            if found.command == "replay":
+                _add(self._replayed, (node.outcome or KILLED,), 1)
+
+    # -- families ------------------------------------------------------------------------
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._graph()
+        yield from self._run_families()
+        yield from self._node_families()
+
+    def _graph(self) -> Iterator[Metric]:
+        yield _gauge(
+            "orchestrator_dag_node_info",
+            "Node of the graph.",
+            ("node", "kind", "layer"),
+            {(n, n.partition(":")[0], node.layer): 1 for n, node in self._nodes.items()},
+        )
+        yield _gauge(
+            "orchestrator_dag_edge_info",
+            "Dependency of the graph.",
+            ("node", "depends_on"),
+            {(n, need): 1 for n, node in self._nodes.items() for need in node.needs},
+        )
+        yield _gauge(
+            "orchestrator_node_state",
+            "1 for the node's present state.",
+            ("node", "state"),
+            {(n, past.state): 1 for n, past in self._states.items() if past.state in STATES},
+        )
+
+    def _run_families(self) -> Iterator[Metric]:
+        last = self._last
+        yield _gauge(
+            "orchestrator_run_info",
+            "The last run of each operation.",
+            ("run_id", "operation"),
+            {(run.run, name): 1 for name, run in last.items()},
+        )
+        yield _histogram(
+            "orchestrator_run_duration_seconds",
+            "Duration of runs.",
+            ("operation", "outcome"),
+            self._runs,
+        )
+        yield _gauge(
+            "orchestrator_last_run_duration_seconds",
+            "Duration of the last run.",
+            ("operation",),
+            {(name,): run.wall_ns / 1e9 for name, run in last.items()},
+        )
+        yield _gauge(
+            "orchestrator_last_run_timestamp_seconds",
+            "When the last run began.",
+            ("operation",),
+            {(name,): run.begun_wall_ns / 1e9 for name, run in last.items()},
+        )
+        yield _gauge(
+            "orchestrator_last_run_success",
+            "1 if the last run came to its end without a failure.",
+            ("operation",),
+            {(n,): float(run.outcome in ("changed", "unchanged")) for n, run in last.items()},
+        )
+        shown = self._shown.get("up")
+        floor_s = shown.floor_ns / 1e9 if shown else 0.0
+        yield _gauge(
+            "orchestrator_setup_critical_path_seconds",
+            "Own work summed along the critical path: the floor for this graph.",
+            (),
+            {(): floor_s},
+        )
+        yield _gauge(
+            "orchestrator_setup_budget_seconds",
+            "Configured setup budget.",
+            (),
+            {(): self._budget_s},
+        )
+        yield _counter("orchestrator_replay_steps", "Replayed steps.", ("result",), self._replayed)
+
+    def _node_families(self) -> Iterator[Metric]:
+        shown = {name: run for name, run in self._shown.items() if name in OPERATIONS}
+        rows = [(op, node) for op, run in shown.items() for node in run.nodes.values()]
+        phases = [(op, n.node, str(p), t) for op, n in rows for p, t in n.phases.items() if t.ns]
+        labels = ("operation", "node", "phase")
+        yield _gauge(
+            "orchestrator_node_phase_offset_seconds",
+            "When the phase began, from the start of the last run that changed something.",
+            labels,
+            {(op, node, phase): time.offset_ns / 1e9 for op, node, phase, time in phases},
+        )
+        yield _gauge(
+            "orchestrator_node_phase_last_seconds",
+            "Phase duration in the last run that changed something.",
+            labels,
+            {(op, node, phase): time.ns / 1e9 for op, node, phase, time in phases},
+        )
+        yield _gauge(
+            "orchestrator_node_critical",
+            "1 if the node was on the critical path of that run.",
+            ("operation", "node"),
+            {(op, n.node): float(n.is_critical) for op, n in rows},
+        )
+        yield _gauge(
+            "orchestrator_node_slack_seconds",
+            "How much longer the node could take without delaying that run.",
+            ("operation", "node"),
+            {(op, n.node): n.slack_ns / 1e9 for op, n in rows if n.slack_ns is not None},
+        )
+        yield _histogram(
+            "orchestrator_node_duration_seconds",
+            "Own work of a node, without dependency and slot wait.",
+            ("operation", "kind", "outcome"),
+            self._steps,
+        )
+        yield _counter(
+            "orchestrator_node_attempts",
+            "Attempts by outcome.",
+            ("node", "outcome"),
+            self._attempts,
+        )
+        yield _counter(
+            "orchestrator_node_backoff_seconds",
+            "Time slept between attempts.",
+            ("node",),
+            self._backoff_s,
+        )
+        yield _counter(
+            "orchestrator_readiness_probes",
+            "Answers of readiness probes that differed from the one before.",
+            ("node", "type", "result"),
+            self._probes,
+        )
+        yield _counter(
+            "orchestrator_drift_found",
+            "Drift found outside of a run that was to change the node.",
+            ("node",),
+            self._drifts,
+        )
+
+
+def _add(table: Numbers, key: Key, value: float) -> None:
+    table[key] = table.get(key, 0.0) + value
+
+
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _counter(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, float]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(
+    name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, Durations]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, each in values.items():
+        buckets, count = [], 0
+        for bound, more in zip([*(f"{b:g}" for b in BOUNDS_S), "+Inf"], each.counts, strict=True):
+            count += more
+            buckets.append((bound, count))
+        family.add_metric(key, buckets, each.sum_s)
+    return family

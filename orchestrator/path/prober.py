@@ -1,0 +1,96 @@
+"""A request of our own each second: the client's view of the path, and its way to the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from orchestrator.path.spans import Request
+from orchestrator.path.totals import Histogram, Key
+
+CLIENT = "client"  # what the other end of the first way is called
+LOCALHOST = "localhost"
+TIMEOUT_S = 5.0
+KEPT = 64
+READ_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    trace: str
+    sent_us: int
+    received_us: int
+
+
+class Prober:
+    """GETs one URL and keeps the times; `heard` gets the ways there and back."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        heard: Callable[[str, float, float], None],
+    ) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or LOCALHOST, parts.port or 80
+        self._path = parts.path or "/"
+        lines = {"Host": self._host, "User-Agent": "orchestrator", **headers}
+        self._headers = "".join(f"{key}: {value}\r\n" for key, value in lines.items())
+        self._heard = heard
+        self._sent: dict[str, _Sent] = {}
+        self.phases: dict[Key, Histogram] = {
+            (phase,): Histogram() for phase in ("connect", "ttfb", "total")
+        }
+        self.results: dict[Key, int] = {("ok",): 0, ("error",): 0}
+
+    async def probe(self) -> None:
+        """One request; whatever goes wrong is counted, never raised."""
+        trace = f"{random.getrandbits(128) or 1:032x}"
+        try:
+            # In a thread of its own: the event loop has other things to do in between, and
+            # their time is none of the path's.
+            await asyncio.to_thread(self._ask, trace)
+        except (OSError, ValueError):
+            self.results["error",] += 1
+
+    def _ask(self, trace: str) -> None:
+        # Asking the resolver for localhost would take longer than to connect.
+        host = "127.0.0.1" if self._host == LOCALHOST else self._host
+        begun_us = _now_us()
+        with socket.create_connection((host, self._port), TIMEOUT_S) as connection:
+            sent_us = _now_us()
+            connection.sendall(
+                f"GET {self._path} HTTP/1.1\r\n{self._headers}Connection: close\r\n"
+                f"traceparent: 00-{trace}-0000000000000001-01\r\n\r\n".encode()
+            )
+            head = connection.recv(READ_BYTES)
+            first_us = _now_us()
+            while connection.recv(READ_BYTES):
+                pass
+            done_us = _now_us()
+        status = head.split(b" ", 2)[1] if head.startswith(b"HTTP/") else b""
+        self.results["ok" if status.startswith(b"2") else "error",] += 1
+        self.phases["connect",].add(sent_us - begun_us)
+        self.phases["ttfb",].add(first_us - sent_us)
+        self.phases["total",].add(done_us - begun_us)
+        self._sent[trace] = _Sent(trace, sent_us, first_us)
+        while len(self._sent) > KEPT:
+            del self._sent[next(iter(self._sent))]
+
+    def own(self, request: Request) -> None:
+        """A request that was logged: if it is ours, both ends of its way are known now."""
+        sent = self._sent.pop(request.trace, None) if self._sent else None
+        if sent is not None and request.resolution_us == 1:
+            there_us = max(0, request.root.arrived_us - sent.sent_us)
+            back_us = max(0, sent.received_us - request.root.left_us)
+            self._heard(request.root.hop, there_us, back_us)
+
+
+def _now_us() -> int:
+    return time.monotonic_ns() // 1000

@@ -1,0 +1,153 @@
+"""Reads the edge's log of requests as it grows, adds it up, and loses nothing.
+
+Position and totals are saved together, so whoever reads next goes on exactly there: a line
+that was logged counts once, also when the supervisor was stopped or killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orchestrator.path.spans import Request, parse, shares
+from orchestrator.path.totals import Totals
+
+ROTATE_BYTES = 16_000_000
+CHUNK_BYTES = 500_000  # about 25 ms of work
+SAVE_EVERY_S = 1.0
+KEPT, KEPT_LAST = 1000, 100
+
+
+class Traces:
+    """Requests that can be looked at again: the last ones, and 1 in N over a longer time.
+
+    Which ones is said by the trace id alone, so every hop of a path would choose the same.
+    """
+
+    def __init__(self, one_in: int) -> None:
+        self._one_in = one_in
+        self._last: deque[tuple[float, Request]] = deque(maxlen=KEPT_LAST)
+        self._kept: deque[tuple[float, Request]] = deque(maxlen=KEPT)
+
+    def add(self, request: Request, at_s: float) -> None:
+        self._last.append((at_s, request))
+        with contextlib.suppress(ValueError):
+            if int(request.trace[-8:], 16) % self._one_in == 0:
+                self._kept.append((at_s, request))
+
+    def recent(self) -> list[tuple[float, Request]]:
+        """All that are kept, the newest first: wall clock in seconds, request."""
+        found = {each.trace: (at_s, each) for at_s, each in [*self._kept, *self._last]}
+        return sorted(found.values(), key=lambda pair: -pair[0])
+
+    def find(self, trace: str) -> tuple[float, Request] | None:
+        """By its id or the beginning of it; the newest of several."""
+        return next((pair for pair in self.recent() if pair[1].trace.startswith(trace)), None)
+
+
+class Reader:
+    """One log. `read` is called often; it does nothing when nothing was written."""
+
+    def __init__(
+        self,
+        log: Path,
+        edge: str,
+        *,
+        reopen: Callable[[], None],
+        one_in: int,
+        own: Callable[[Request], None],
+    ) -> None:
+        """`reopen` asks the writer to open its log again; `own` hears of every request."""
+        self._log, self._edge, self._reopen, self._own = log, edge, reopen, own
+        self._old = log.with_suffix(log.suffix + ".1")
+        self._state = log.with_name("totals.json")
+        self._offsets: dict[str, int] = {}  # by inode
+        self.totals = Totals()
+        self.traces = Traces(one_in)
+        self._saved_s = 0.0
+        self._is_saved = True
+        self._load()
+
+    def read(self) -> int:
+        """Adds up what is new; returns how many requests."""
+        count = 0
+        for path in (self._old, self._log):  # what was put aside may still have a last line
+            count += self._read(path)
+        if self._is_read(self._log, at_least=ROTATE_BYTES) and self._is_read(self._old):
+            with contextlib.suppress(FileNotFoundError):
+                # Its inode is free after the rename, and the new log may be given it.
+                self._offsets.pop(str(self._old.stat().st_ino), None)
+            self._log.rename(self._old)
+            self.save()
+            self._reopen()
+        now_s = time.monotonic()
+        self._is_saved = self._is_saved and not count
+        if not self._is_saved and now_s > self._saved_s + SAVE_EVERY_S:
+            self.save()
+        return count
+
+    def _is_read(self, path: Path, *, at_least: int = 0) -> bool:
+        """Whether so much was read of it; without a number all of it."""
+        try:
+            seen = path.stat()
+        except OSError:
+            return not at_least
+        return self._offsets.get(str(seen.st_ino), 0) >= (at_least or seen.st_size)
+
+    def _read(self, path: Path) -> int:
+        try:
+            with path.open("rb") as file:
+                seen = path.stat()
+                key = str(seen.st_ino)
+                offset = self._offsets.get(key, 0)
+                if seen.st_size == offset:
+                    return 0
+                if seen.st_size < offset:
+                    offset = 0  # somebody emptied it
+                file.seek(offset)
+                data = file.read(CHUNK_BYTES)
+        except OSError:
+            return 0
+        end = data.rfind(b"\n") + 1
+        self._offsets[key] = offset + end
+        now_s = time.time()
+        lines = data[:end].decode(errors="replace").split("\n")[:-1]
+        for line in lines:
+            self._add(line, now_s)
+        return len(lines)
+
+    def _add(self, line: str, now_s: float) -> None:
+        try:
+            request = parse(line, self._edge)
+            found = shares(request)
+        except (ValueError, RecursionError):
+            self.totals.drop()
+            return
+        self.totals.add(request, found, at_s=now_s)
+        self.traces.add(request, now_s)
+        self._own(request)
+
+    def save(self) -> None:
+        """Raises OSError."""
+        known = {str(path.stat().st_ino) for path in (self._old, self._log) if path.exists()}
+        self._offsets = {key: at for key, at in self._offsets.items() if key in known}
+        document = {"offsets": self._offsets, "totals": self.totals.dump()}
+        draft = self._state.with_suffix(".new")
+        draft.write_text(json.dumps(document))
+        draft.rename(self._state)
+        self._saved_s, self._is_saved = time.monotonic(), True
+
+    def _load(self) -> None:
+        """What the last reader knew. Without it, or with a damaged one, all is read again."""
+        try:
+            document: Any = json.loads(self._state.read_text())
+            totals = Totals.load(document["totals"])
+            offsets = {str(key): int(value) for key, value in document["offsets"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return
+        self.totals, self._offsets = totals, offsets

@@ -1,0 +1,54 @@
+"""What of a stack this host can run: services whose program is not installed are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
+
+from orchestrator.spec import Job, Service, Stack, When
+
+P = TypeVar("P", Service, Job)
+
+
+def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack, dict[str, When]]:
+    """The stack without services whose program is absent, and the reason of each.
+
+    With a service go what shares its namespace, its jobs, and checks that need it. Whoever else
+    needs it lives without: the need is dropped.
+    """
+    absent = {
+        name: service.when
+        for name, service in stack.services.items()
+        if service.when is not None and not any(map(is_installed, service.when.programs))
+    }
+    if not absent:
+        return stack, {}
+    for name in stack.services:
+        if (home := stack.home_of(name)) in absent:
+            absent.setdefault(name, absent[home].model_copy(update={"otherwise": ""}))
+    jobs = {name: job for name, job in stack.jobs.items() if job.of not in absent}
+    gone = {*absent, *(name for name in stack.jobs if name not in jobs)}
+    services = {name: each for name, each in stack.services.items() if name not in absent}
+    checks = {name: each for name, each in stack.checks.items() if not gone & {*each.needs}}
+    update = {
+        "services": {name: _without(each, gone) for name, each in services.items()},
+        "jobs": {name: _without(each, gone) for name, each in jobs.items()},
+        "checks": checks,
+    }
+    # Through the constructor's fields, since a copy would keep what the whole stack has cached.
+    fields = {name: getattr(stack, name) for name in Stack.model_fields}
+    return Stack.model_construct(**{**fields, **update}), absent
+
+
+def _without(process: P, gone: Collection[str]) -> P:
+    needs = {name: given for name, given in process.needs.items() if name not in gone}
+    return process.model_copy(update={"needs": needs}) if needs != process.needs else process
+
+
+def words(left_out: Mapping[str, When]) -> list[str]:
+    """A line for each service that is left out."""
+    return [
+        f"{name}: left out, {' or '.join(when.programs)} is not installed"
+        + (f"; {when.otherwise}" if when.otherwise else "")
+        for name, when in left_out.items()
+    ]

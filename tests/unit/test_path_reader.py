@@ -1,0 +1,131 @@
+"""The log's reader: every line counts once, whoever reads and whenever it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.path import reader as module
+from orchestrator.path.reader import Reader
+
+if TYPE_CHECKING:
+    import pytest
+
+LINE = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
+
+
+def make(log: Path, *, reopen: object = None) -> Reader:
+    def nothing() -> None:
+        log.touch()
+
+    return Reader(
+        log,
+        "edge",
+        reopen=reopen or nothing,
+        one_in=1,
+        own=lambda _: None,  # type: ignore[arg-type]
+    )
+
+
+def count(reader: Reader) -> int:
+    return sum(each.count for each in reader.totals.request.values())
+
+
+def write(log: Path, text: str) -> None:
+    with log.open("a") as file:
+        file.write(text)
+
+
+def test_line_in_the_making_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    reader = make(log)
+    write(log, LINE + LINE[:20])
+    assert reader.read() == 1
+    write(log, LINE[20:])
+    assert reader.read() == 1
+    assert reader.totals.results["dropped",] == 0
+
+
+def test_damaged_line_is_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    write(log, LINE + "nonsense\n\x00\xff\n" + LINE)
+    reader = make(log)
+    reader.read()
+    assert count(reader) == 2
+    assert reader.totals.results["dropped",] == 2
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.sampled_from(["write", "read", "save", "kill"]), max_size=30))
+def test_every_line_counts_once_wherever_the_reader_was_killed(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str]
+) -> None:
+    log = tmp_path_factory.mktemp("path") / "requests.tsv"
+    log.touch()
+    reader, written = make(log), 0
+    for step in steps:
+        match step:
+            case "write":
+                write(log, LINE * 3)
+                written += 3
+            case "read":
+                reader.read()
+            case "save":
+                reader.save()
+            case _:
+                reader = make(log)  # as after kill -9: nothing of the old one is left
+    reader.read()
+    assert count(reader) == written
+
+
+def test_log_is_put_aside_when_it_is_long_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROTATE_BYTES", 10 * len(LINE))
+    log = tmp_path / "requests.tsv"
+    late = tmp_path / "requests.tsv.1"
+    written = 0
+
+    def reopen() -> None:
+        nonlocal written
+        write(late, LINE)  # the writer's last line before it opens the new one
+        written += 1
+        log.touch()
+
+    reader = make(log, reopen=reopen)
+    for number in range(60):
+        write(log, LINE)
+        written += 1
+        reader.read()
+        if number % 7 == 0:
+            reader = make(log, reopen=reopen)
+    reader.read()
+    assert written > 60
+    assert count(reader) == written
+    assert log.stat().st_size <= 11 * len(LINE)
+
+
+def test_damaged_totals_mean_reading_all_again(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    write(log, LINE * 5)
+    reader = make(log)
+    reader.read()
+    reader.save()
+    (tmp_path / "totals.json").write_text('{"offsets": 7}')
+    again = make(log)
+    again.read()
+    assert count(again) == 5
+
+
+def test_trace_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    write(log, LINE)
+    reader = make(log)
+    reader.read()
+    found = reader.traces.find("5c12")
+    assert found is not None
+    assert found[1].path == "/health"
+    assert reader.traces.find("6") is None

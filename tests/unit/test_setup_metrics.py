@@ -1,0 +1,164 @@
+"""What a scrape says of runs: phases, attempts, states, from the journal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from orchestrator.engine.plan import Node, Stage
+from orchestrator.events import (
+    Action,
+    DriftFound,
+    Event,
+    Outcome,
+    Record,
+    RunFinished,
+    RunStarted,
+    SlotTaken,
+    StepFinished,
+    StepProvisioned,
+    StepQueued,
+    StepRetried,
+    StepStarted,
+)
+from orchestrator.front.setup_metrics import SetupMetrics
+from orchestrator.processes import procfs
+from orchestrator.resource import Observation, State
+
+MS = 1_000_000
+
+
+class Thing:
+    """A resource that is only a name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def observe(self) -> Observation:
+        return Observation(State.PRESENT)
+
+    async def ensure(self) -> Outcome:
+        return Outcome.CHANGED
+
+    async def remove(self) -> Outcome:
+        return Outcome.CHANGED
+
+
+NODES = {
+    "netns:a": Node(Thing("netns:a"), "veths", {}),
+    "service:a": Node(Thing("service:a"), "services", {"netns:a": Stage.READY}),
+}
+
+
+def records(run: str, events: Iterable[tuple[int, Event]], *, start_ms: int = 0) -> list[Record]:
+    return [
+        Record(number, run, (start_ms + at_ms) * MS, (start_ms + at_ms) * MS, event)
+        for number, (at_ms, event) in enumerate(events)
+    ]
+
+
+def up(boot: str) -> list[tuple[int, Event]]:
+    """netns:a at once; service:a fails once, and is ready after 700 ms of readiness."""
+    needs = {"service:a": {"netns:a": "ready"}}
+    return [
+        (0, RunStarted("up", "digest", ("netns:a", "service:a"), boot, needs, 8)),
+        (0, StepQueued("netns:a", 1, "")),
+        (1, SlotTaken("netns:a", 1)),
+        (1, StepStarted("netns:a", Action.ENSURE, 1)),
+        (11, StepProvisioned("netns:a", 1)),
+        (11, StepFinished("netns:a", Action.ENSURE, Outcome.CHANGED, 1, "")),
+        (11, StepQueued("service:a", 1, "netns:a")),
+        (13, SlotTaken("service:a", 1)),
+        (13, StepStarted("service:a", Action.ENSURE, 1)),
+        (33, StepRetried("service:a", 1, 0.2, "no")),
+        (233, StepQueued("service:a", 2, "service:a")),
+        (234, SlotTaken("service:a", 2)),
+        (234, StepStarted("service:a", Action.ENSURE, 2)),
+        (264, StepProvisioned("service:a", 2)),
+        (964, StepFinished("service:a", Action.ENSURE, Outcome.CHANGED, 2, "")),
+        (965, RunFinished(Outcome.CHANGED, (), ())),
+    ]
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> SetupMetrics:
+    return SetupMetrics(NODES, tmp_path / "journal.jsonl", budget_s=5)
+
+
+def values(metrics: SetupMetrics) -> dict[tuple[str, ...], float]:
+    """Every sample: its name and label values, sorted by label, to its value."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    return {
+        (each.name, *(each.labels[key] for key in sorted(each.labels))): each.value
+        for family in registry.collect()
+        for each in family.samples
+    }
+
+
+def test_phases_of_a_node_add_up_and_show_delay_and_backoff(metrics: SetupMetrics) -> None:
+    metrics.take(records("one", up(procfs.boot_id())))
+    found = values(metrics)
+    name = "orchestrator_node_phase_last_seconds"
+    phases = {key[3]: value for key, value in found.items() if key[:3] == (name, "service:a", "up")}
+    assert phases == pytest.approx(
+        {
+            "dependency_wait": 0.011,
+            "slot_wait": 0.003,
+            "provision": 0.05,
+            "backoff": 0.2,
+            "readiness_wait": 0.7,
+        }
+    )
+    assert found["orchestrator_node_attempts_total", "service:a", "error"] == 1
+    assert found["orchestrator_node_attempts_total", "service:a", "ok"] == 1
+    assert found["orchestrator_node_backoff_seconds_total", "service:a"] == pytest.approx(0.2)
+    assert found["orchestrator_node_critical", "service:a", "up"] == 1
+    assert found["orchestrator_last_run_success", "up"] == 1
+    assert found["orchestrator_last_run_duration_seconds", "up"] == pytest.approx(0.965)
+    assert found["orchestrator_node_state", "service:a", "ready"] == 1
+
+
+def test_run_without_a_change_does_not_hide_the_one_that_built(metrics: SetupMetrics) -> None:
+    boot = procfs.boot_id()
+    metrics.take(records("one", up(boot)))
+    nothing: list[tuple[int, Event]] = [
+        (0, RunStarted("up", "digest", ("netns:a",), boot, {}, 8)),
+        (0, StepQueued("netns:a", 1, "")),
+        (1, SlotTaken("netns:a", 1)),
+        (2, StepProvisioned("netns:a", 1)),
+        (2, StepFinished("netns:a", Action.ENSURE, Outcome.UNCHANGED, 1, "")),
+        (3, RunFinished(Outcome.UNCHANGED, (), ())),
+    ]
+    metrics.take(records("two", nothing, start_ms=5000))
+    found = values(metrics)
+    assert found["orchestrator_last_run_duration_seconds", "up"] == pytest.approx(0.003)
+    key = ("orchestrator_node_phase_last_seconds", "service:a", "up", "readiness_wait")
+    assert found[key] == pytest.approx(0.7)
+
+
+def test_killed_run_is_counted_as_killed(metrics: SetupMetrics) -> None:
+    boot = procfs.boot_id()
+    metrics.take(records("one", up(boot)[:9]))
+    metrics.take(records("two", up(boot), start_ms=5000))
+    found = values(metrics)
+    assert found["orchestrator_run_duration_seconds_count", "up", "killed"] == 1
+    assert found["orchestrator_run_duration_seconds_count", "up", "changed"] == 1
+
+
+def test_another_boots_clock_is_not_compared_with_ours(metrics: SetupMetrics) -> None:
+    metrics.take(records("old", up("another")))
+    assert not [key for key in values(metrics) if key[0] == "orchestrator_last_run_success"]
+
+
+def test_drift_is_counted_by_node(metrics: SetupMetrics) -> None:
+    drift = [
+        (0, RunStarted("heal", "digest", ("netns:a",), procfs.boot_id(), {}, 8)),
+        (0, DriftFound("netns:a", "gone")),
+        (1, RunFinished(Outcome.CHANGED, (), ())),
+    ]
+    metrics.take(records("one", drift))
+    assert values(metrics)["orchestrator_drift_found_total", "netns:a"] == 1
