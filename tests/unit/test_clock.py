@@ -31,6 +31,7 @@ SHOWN = {
     "orchestrator/commands/look.py": {"strftime", "localtime"},
     "orchestrator/commands/supervise.py": {"strftime"},
     "orchestrator/drawing/gantt.py": {"strftime", "gmtime"},
+    "orchestrator/front/page.py": {"time"},
     "orchestrator/path/reader.py": {"time"},  # exemplars and traces carry when they were seen
 }
 
