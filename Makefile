@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards screenshots bootstrap bootstrap-dev
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -64,6 +64,9 @@ docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up, 
 
 dashboards: bootstrap-dev ## regenerate Grafana's dashboards from their code
 	.venv/bin/python -m dashboards.generate
+
+screenshots: bootstrap-dev ## pictures of the live page for the README, taken by its tests
+	$(SUDO) env SCREENSHOTS=docs .venv/bin/python -m pytest tests/lab/test_page.py -k whole_lab $(ARGS)
 
 bootstrap:
 	@$(SUDO) ./bootstrap.sh

@@ -61,6 +61,7 @@ if $dev; then
     need sysctl procps
     need psql postgresql-client
     need ss iproute2
+    need chromium-headless-shell chromium-headless-shell # a browser for the page's tests
 fi
 if ! find_python >/dev/null; then
     # Ubuntu 22.04 ships 3.10 as python3 and 3.11 beside it.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 from orchestrator.lab import Lab
+
+WAIT_S = 5.0
 
 
 def _path(lab: Lab) -> Path:
@@ -27,3 +30,11 @@ def read(lab: Lab, supervisor: int | None) -> str:
         return str(found["page"]) if found["pid"] == supervisor else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""
+
+
+def wait(lab: Lab, supervisor: int) -> str:
+    """The same, of a supervisor that has just been started."""
+    until = time.monotonic() + WAIT_S
+    while not (found := read(lab, supervisor)) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found or f"the supervisor does not tell; see {lab.log('supervisor')}"

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,12 @@ def _path(lab: Lab) -> Path:
 
 
 @contextlib.contextmanager
-def hold(lab: Lab, digest: str) -> Iterator[None]:
-    """Makes this process the lab's supervisor. Raises BusyError if there is one."""
+def hold(lab: Lab, digest: str) -> Iterator[Callable[[], bool]]:
+    """Makes this process the lab's supervisor. Raises BusyError if there is one.
+
+    Gives what tells whether it still is: somebody may delete the run directory, and with it
+    the lock that keeps the next one away.
+    """
     path = _path(lab)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -48,7 +52,15 @@ def hold(lab: Lab, digest: str) -> Iterator[None]:
             raise BusyError(f"lab {lab.name} already has a supervisor: {who}") from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps({"pid": os.getpid(), "digest": digest}).encode())
-        yield
+        mine = os.fstat(descriptor)
+
+        def is_held() -> bool:
+            try:
+                return os.path.samestat(path.stat(), mine)
+            except OSError:
+                return False
+
+        yield is_held
     finally:
         os.close(descriptor)
 

@@ -13,13 +13,13 @@ from typing import TypeVar
 
 import click
 
-from orchestrator import resident
+from orchestrator import pagenote, resident
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.diskspace import full_places
 from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
-from orchestrator.errors import INTERRUPTED, BusyError
+from orchestrator.errors import INTERRUPTED, BusyError, UsageError
 from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
 from orchestrator.lock import refuse_if_busy
 from orchestrator.presence import words
@@ -71,13 +71,17 @@ def complain(text: str) -> None:
     help="How many nodes may be worked on at once.",
 )
 @click.option("--no-supervise", is_flag=True, help="Leave no supervisor behind.")
+@click.option("--live", is_flag=True, help="Show the graph coming up on the live page.")
 @json_option
 @target_options
-def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> None:
+def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json: bool) -> None:
     """Bring up everything that is missing; done when a request reached the database.
 
-    A supervisor stays in the background and mends what breaks.
+    A supervisor stays in the background and mends what breaks. It starts last, so that it
+    costs no time; with --live first, since the live page is its.
     """
+    if live and no_supervise:
+        raise UsageError("--live shows the supervisor's page: not with --no-supervise")
     check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
     refuse_if_busy(app.lab)
@@ -85,6 +89,11 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
     if present is not None and (no_supervise or present.digest != app.fingerprint()):
         resident.stop(app.lab)  # it would bring back what was before
         present = None
+    started_first = live and present is None
+    if started_first:
+        present = supervised(app, target, "--after", str(os.getpid()))
+    if live and present is not None:
+        click.echo(f"page: {pagenote.wait(app.lab, present.pid)}", err=as_json)
     begun = time.monotonic()
     finished = Finished()
     for place in full_places(app.lab):
@@ -104,11 +113,13 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
     with watching(app, as_json=as_json) as sights:
         result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
+        if started_first:
+            resident.stop(app.lab)
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
-    if not (no_supervise or present or resident.start(app.lab, target.words(), app.fingerprint())):
-        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
+    if not (no_supervise or present):
+        supervised(app, target)
     if as_json:
         return
     seconds = time.monotonic() - begun
@@ -123,6 +134,14 @@ def up(target: Target, max_workers: int, no_supervise: bool, as_json: bool) -> N
             click.echo(f"  {name}: {prefix}curl http://localhost:{port.host}/")
     for line in words(app.left_out):
         click.echo(f"  {line}")
+
+
+def supervised(app: App, target: Target, *more: str) -> resident.Resident | None:
+    """Starts the supervisor; complains if it does not come up."""
+    found = resident.start(app.lab, [*target.words(), *more], app.fingerprint())
+    if found is None:
+        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
+    return found
 
 
 @click.command()

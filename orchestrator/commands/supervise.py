@@ -6,20 +6,25 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from orchestrator import resident
 from orchestrator.commands.target import Target, target_options
 from orchestrator.front.house import open_house
+from orchestrator.processes import child
 from orchestrator.supervisor import Supervisor
 
+HELD_LOOK_S = 1.0
 ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
 
 @click.command()
+@click.option("--after", type=int, hidden=True, help="Heal nothing before this process ended.")
 @target_options
-def supervise(target: Target) -> None:
+def supervise(target: Target, after: int | None) -> None:
     """Watch the lab and mend what breaks, until Ctrl-C. Adopts what runs; restarts nothing.
 
     `up` starts it in the background by itself; this is for a look at its work, or after it
@@ -31,7 +36,7 @@ def supervise(target: Target) -> None:
     def tell(text: str) -> None:
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
-    async def work() -> None:
+    async def work(is_held: Callable[[], bool]) -> None:
         task = asyncio.current_task()
         assert task is not None
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -44,9 +49,27 @@ def supervise(target: Target) -> None:
 
         with contextlib.suppress(asyncio.CancelledError):
             async with open_house(app, supervisor, tell, end=end, options=target.short_words()):
-                await supervisor.run()
+                watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
+                if after is not None:
+                    await child.wait_for_exit(after)
+                try:
+                    await supervisor.run()
+                finally:
+                    watch.cancel()
 
-    with resident.hold(app.lab, app.fingerprint()):
+    with resident.hold(app.lab, app.fingerprint()) as is_held:
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")
-        asyncio.run(work())
+        asyncio.run(work(is_held))
         tell("ended; what runs goes on without me")
+
+
+async def end_when_replaced(
+    is_held: Callable[[], bool], task: asyncio.Task[Any], tell: Callable[[str], None]
+) -> None:
+    """Ends the supervisor once its lock was deleted: the next one would not know of it."""
+    while True:
+        await asyncio.sleep(HELD_LOOK_S)
+        if not is_held():
+            break
+    tell("the run directory was taken away, and my lock with it")
+    task.cancel()

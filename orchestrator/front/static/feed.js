@@ -83,10 +83,17 @@ export class Feed {
 
 /** A document of the server; throws where there is none. */
 export async function get(path) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(15_000) });
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
-  return response.json();
+  try {
+    const response = await fetch(path, { signal: AbortSignal.timeout(15_000) });
+    if (response.ok) return await response.json();
+    throw new Unanswered(`${path}: ${response.status}`);
+  } catch (error) {
+    throw new Unanswered(`${path}: ${error.message}`);
+  }
 }
+
+/** The supervisor did not answer as it should. */
+class Unanswered extends Error {}
 
 /** Calls again and again while `element` is on the screen and the page is looked at. */
 export function whileSeen(element, every_ms, work) {
@@ -97,8 +104,8 @@ export function whileSeen(element, every_ms, work) {
     if (!seen || document.hidden) return;
     try {
       await work();
-    } catch {
-      // The feed says that the connection is lost.
+    } catch (error) {
+      if (!(error instanceof Unanswered)) throw error; // the feed says that the connection is lost
     }
     clearTimeout(timer);
     timer = setTimeout(turn, every_ms);

@@ -62,7 +62,7 @@ function hops(path) {
     const cell = (label, text) => h("td", { "data-label": label }, text);
     return h("tr", { "data-slowest": hop.name === path.slowest }, name, h("td", { class: "bars" }, bars),
       cell("mean", fine(hop.self_ms.mean)), cell("p95", fine(hop.self_ms.p95)), cell("p99", fine(hop.self_ms.p99)),
-      cell("way there", from ? fine(from.transit_ms.mean) : "–"), cell("per second", rate(hop.rate_rps)), cell("errors", share(hop.error_ratio)));
+      cell("way there", from?.transit_ms ? fine(from.transit_ms.mean) : "–"), cell("per second", rate(hop.rate_rps)), cell("errors", share(hop.error_ratio)));
   });
   return h("div", { class: "scroll" }, h("table", { class: "hops" },
     h("caption", {}, `The last ${path.window_s} s. Bars: mean, then 95 and 99 of 100; measured to ${resolution(path.resolution_s)}.`),
