@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards.boards.queries import COUNT, ERRORS, REQUESTS, UP, R, percentiles, quantile
+from dashboards.boards.queries import ANSWERS, COUNT, ERRORS, REQUESTS, UP, R, percentiles, quantile
 from dashboards.panels import lines, number, rows
 
 SLUG = "overview"
@@ -57,7 +57,7 @@ ROWS: list[tuple[str, list[Any]]] = [
                 "Rate by status",
                 "Requests a second through the edge by the class of their status.",
                 "reqps",
-                [(f"sum by (code_class) (rate({REQUESTS % 'count'}{R}))", "{{code_class}}")],
+                [(f"sum by (code_class) (rate({ANSWERS % ''}{R}))", "{{code_class}}")],
                 stacked=True,
             ),
             lines("Latency", "Of requests as the edge saw them.", "s", percentiles(), limit=0.25),

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 R = "[$__rate_interval]"
 REQUESTS = 'orchestrator_request_duration_seconds_%s{route!="/health"}'
-COUNT = f"sum(rate({REQUESTS % 'count'}{R}))"
-FAILED = f"sum(rate({REQUESTS % 'count'}{R}))".replace('"}', '",code_class="5xx"}')
+ANSWERS = 'orchestrator_requests_total{route!="/health"%s}'
+COUNT = f"sum(rate({ANSWERS % ''}{R}))"
+SERVER_ERRORS = ANSWERS % ',code_class="5xx"'
+FAILED = f"sum(rate({SERVER_ERRORS}{R}))"
 ERRORS = f"(({FAILED}) or vector(0)) / {COUNT}"
-HOPS = 'orchestrator_hop_self_seconds_%s{route!="/health"}'
+HOPS = "orchestrator_hop_self_seconds_%s"  # those to /health are not in it
 
 
 def quantile(q: float, buckets: str, by: str = "") -> str:

@@ -41,10 +41,10 @@ ROWS: list[tuple[str, list[Any]]] = [
             gantt(
                 "Timeline of up",
                 "Each node from its release on: its phases in a row.",
-                f"label_replace(min by (node) (orchestrator_node_phase_offset_seconds{{{UP},"
-                'phase!="dependency_wait"}), "phase", " start", "", "") or '
+                f"label_replace(min by (node) (orchestrator_node_phase_offset_seconds{{{UP}}}),"
+                ' "phase", " start", "", "") or '
                 f"sum by (node, phase) (orchestrator_node_phase_last_seconds{{{UP},"
-                'phase!="dependency_wait"})',
+                'phase!~"dependency_wait|slot_wait"})',
                 hidden=" start",
             ),
             rows(
@@ -115,15 +115,12 @@ ROWS: list[tuple[str, list[Any]]] = [
             ),
             lines(
                 "Drift",
-                "Drift found, by node, in the last hour.",
+                "Drift found, by kind of node, in the last hour.",
                 "short",
                 [
                     (
-                        (
-                            "sum by (node) (increase(orchestrator_drift_found_total[1h])) > 0"
-                            " or vector(0)"
-                        ),
-                        "{{node}}",
+                        ("sum by (kind) (increase(orchestrator_drift_found_total[1h]))"),
+                        "{{kind}}",
                     )
                 ],
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib.metadata import version
@@ -19,10 +20,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as Sample
 
 from orchestrator.linux import in_thread
-from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key
+from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key, added_up
+from orchestrator.path.view import HEALTH
 from orchestrator.path.watch import PathWatch
 
-BOUNDS = [*(f"{bound / 1e6:g}" for bound in BOUNDS_US), "+Inf"]  # seconds
+# A scrape has a budget (1,500 samples for the shop), and buckets are most of it. So no bucket
+# is shown below what a whole request takes at least, nor above what one hop or way takes before
+# its caller gives up; what is counted there is in the next bucket that is shown.
+WHOLE_US = (250, 5_000_000)
+PART_US = (25, 1_000_000)
 
 
 class Metrics:
@@ -40,7 +46,7 @@ class Metrics:
         info.labels(version("orchestrator")).set(1)
         self._took = Gauge(
             "orchestrator_scrape_seconds",
-            "Time that the last rendering of these metrics took.",
+            "CPU time that the last rendering of these metrics took.",
             registry=self.registry,
         )
 
@@ -59,10 +65,10 @@ class Metrics:
         return await in_thread(self._render, accept)
 
     def _render(self, accept: str) -> tuple[bytes, str]:
-        begun = time.perf_counter()
+        begun_s = time.thread_time()
         encoder, content_type = choose_encoder(accept)
         body: bytes = encoder(self.registry)
-        self._took.set(time.perf_counter() - begun)
+        self._took.set(time.thread_time() - begun_s)
         return body, content_type
 
 
@@ -74,18 +80,27 @@ class PathCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         totals = self._watch.reader.totals
+        requests = list(totals.request.items())
         yield _histogram(
             "orchestrator_request_duration_seconds",
             "Request through the edge as it saw it.",
-            ("route", "code_class"),
-            totals.request,
+            ("route",),
+            added_up((key[:1], each) for key, each in requests),
             totals.exemplars,
+            shown_us=WHOLE_US,
         )
+        yield _counter(
+            "orchestrator_requests",
+            "Requests through the edge by the class of their status.",
+            ("route", "code_class"),
+            {key: each.count for key, each in requests},
+        )
+        hops = list(totals.hop.items())
         yield _histogram(
             "orchestrator_hop_self_seconds",
-            "Exclusive time of a hop per request.",
-            ("hop", "route"),
-            totals.hop,
+            f"Exclusive time of a hop per request; without those to {HEALTH}.",
+            ("hop",),
+            added_up((key[:1], each) for key, each in hops if key[1] != HEALTH),
         )
         yield _histogram(
             "orchestrator_edge_transit_seconds",
@@ -126,6 +141,7 @@ class PathCollector(Collector):
                 "Synthetic request as the client saw it.",
                 ("phase",),
                 prober.phases,
+                shown_us=WHOLE_US,
             )
             yield _counter(
                 "orchestrator_probes", "Synthetic requests.", ("result",), prober.results
@@ -138,19 +154,28 @@ def _histogram(
     labels: tuple[str, ...],
     table: dict[Key, Histogram],
     exemplars: dict[Key, dict[int, Exemplar]] | None = None,
+    *,
+    shown_us: tuple[int, int] = PART_US,
 ) -> HistogramMetricFamily:
+    """`shown_us` are the lowest and the highest bound that is shown."""
     family = HistogramMetricFamily(name, text, labels=labels)
+    lowest_us, highest_us = shown_us
     for key, each in list(table.items()):
-        known = (exemplars or {}).get(key, {})
+        known = dict((exemplars or {}).get(key, {}))
         buckets: list[tuple[str, float, Sample | None]] = []
-        count = 0
-        for number, bound in enumerate(BOUNDS):
+        count, found = 0, None
+        for number, bound_us in enumerate((*BOUNDS_US, math.inf)):
             count += each.counts[number]
-            found = known.get(number)
+            found = known.get(number, found)
+            if bound_us < lowest_us or highest_us < bound_us < math.inf:
+                continue
             sample = None
             if found is not None:
                 sample = Sample({"trace_id": found.trace}, found.value_us / 1e6, found.at_s)
-            buckets.append((bound, count, sample))
+            buckets.append(
+                ("+Inf" if bound_us == math.inf else f"{bound_us / 1e6:g}", count, sample)
+            )
+            found = None
         family.add_metric(key, buckets, each.sum_us / 1e6)  # type: ignore[arg-type] # None: none
     return family
 

@@ -25,6 +25,7 @@ from orchestrator.linux import in_thread
 from orchestrator.processes import procfs
 from orchestrator.sights.history import NodeHistory, after
 from orchestrator.sights.journal import Tail
+from orchestrator.sights.phases import Phase
 from orchestrator.sights.timings import RunTimes, times_of
 
 OPERATIONS = ("up", "replay", "heal", "down")
@@ -33,8 +34,10 @@ STATES = (
     *("failed", "skipped", "cancelled", "stopping", "stopped"),
 )
 ATTEMPTS = ("ok", "error", "timeout", "cancelled")
-BOUNDS_S = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+BOUNDS_S = (0.05, 0.25, 1, 5)
 KILLED = "killed"
+# What a step of a replay came to, by its outcome; whatever is not here diverged.
+REPLAYED = {"changed": "matched", "unchanged": "matched", "skipped": "skipped"}
 
 Key = tuple[str, ...]
 Numbers = dict[Key, float]
@@ -64,10 +67,11 @@ class SetupMetrics(Collector):
         self._last: dict[str, RunTimes] = {}
         self._shown: dict[str, RunTimes] = {}  # the last that changed something
         self._attempts: Numbers = {(n, each): 0.0 for n in nodes for each in ("ok", "error")}
-        self._backoff_s: Numbers = {(n,): 0.0 for n in nodes}
-        self._drifts: Numbers = {(n,): 0.0 for n in nodes}
+        self._backoff_s: Numbers = {}  # seconds of nodes that ever had to
+        self._drifts: Numbers = {(n.partition(":")[0],): 0.0 for n in nodes}
         self._probes: Numbers = {}
-        self._replayed: Numbers = {}
+        self._replayed: Numbers = {(each,): 0.0 for each in ("matched", "diverged", "skipped")}
+        self._replay_drift = Durations()
         self._steps: dict[Key, Durations] = {}
         self._runs: dict[Key, Durations] = {}
 
@@ -97,7 +101,7 @@ class SetupMetrics(Collector):
             if name in self._states:
                 self._states[name] = after(self._states[name], event, record.mono_ns)
             if isinstance(event, DriftFound):
-                _add(self._drifts, (event.node,), 1)
+                _add(self._drifts, (event.node.partition(":")[0],), 1)
             if isinstance(event, RunFinished):
                 self._close(record.run)
 
@@ -120,13 +124,17 @@ class SetupMetrics(Collector):
                 if each in ATTEMPTS:
                     _add(self._attempts, (name, each), count)
             for (probe, passed), count in node.probes.items():
-                _add(self._probes, (name, probe, "passed" if passed else "failed"), count)
-            _add(self._backoff_s, (name,), node.backoff_ns / 1e9)
+                _add(self._probes, (probe, "passed" if passed else "failed"), count)
+            if node.backoff_ns:
+                _add(self._backoff_s, (name,), node.backoff_ns / 1e9)
             if node.outcome not in ("", "unchanged", "skipped"):
                 step = (found.command, kind, node.outcome)
                 self._steps.setdefault(step, Durations()).add(node.own_ns / 1e9)
             if found.command == "replay":
-                _add(self._replayed, (node.outcome or KILLED,), 1)
+                _add(self._replayed, (REPLAYED.get(node.outcome, "diverged"),), 1)
+                before = self._shown["up"].nodes.get(name) if "up" in self._shown else None
+                if before is not None and node.outcome == before.outcome == "changed":
+                    self._replay_drift.add(abs(node.own_ns - before.own_ns) / 1e9)
 
     # -- families ------------------------------------------------------------------------
 
@@ -202,17 +210,48 @@ class SetupMetrics(Collector):
             {(): self._budget_s},
         )
         yield _counter("orchestrator_replay_steps", "Replayed steps.", ("result",), self._replayed)
+        yield _histogram(
+            "orchestrator_replay_drift_seconds",
+            "Absolute difference between a node's own time in a replay and in the up before it.",
+            (),
+            {(): self._replay_drift},
+        )
+        kinds: Numbers = {(name.partition(":")[0],): 0.0 for name in self._nodes}
+        yield _gauge(
+            "orchestrator_teardown_leaked_resources",
+            "Nodes that were still there after the last down.",
+            ("kind",),
+            {**kinds, **self._leaked()},
+        )
+
+    def _leaked(self) -> Numbers:
+        found: Numbers = {}
+        down = self._last.get("down")
+        for name, node in down.nodes.items() if down else ():
+            if node.outcome not in ("changed", "unchanged"):
+                _add(found, (name.partition(":")[0],), 1)
+        return found
 
     def _node_families(self) -> Iterator[Metric]:
         shown = {name: run for name, run in self._shown.items() if name in OPERATIONS}
-        rows = [(op, node) for op, run in shown.items() for node in run.nodes.values()]
+        rows = [
+            (op, node)
+            for op, run in shown.items()
+            for node in run.nodes.values()
+            if op == "up" or node.outcome not in ("unchanged", "skipped")
+        ]
         phases = [(op, n.node, str(p), t) for op, n in rows for p, t in n.phases.items() if t.ns]
         labels = ("operation", "node", "phase")
         yield _gauge(
             "orchestrator_node_phase_offset_seconds",
-            "When the phase began, from the start of the last run that changed something.",
-            labels,
-            {(op, node, phase): time.offset_ns / 1e9 for op, node, phase, time in phases},
+            "When work of this phase first began, from the start of the last run that changed "
+            "something.",
+            labels,  # of the waiting before, each part begins where the one before it ends
+            {
+                (op, node, phase): time.offset_ns / 1e9
+                for op, node, phase, time in phases
+                if phase not in (Phase.DEPENDENCY_WAIT, Phase.SLOT_WAIT) and op != "down"
+            },
         )
         yield _gauge(
             "orchestrator_node_phase_last_seconds",
@@ -222,15 +261,19 @@ class SetupMetrics(Collector):
         )
         yield _gauge(
             "orchestrator_node_critical",
-            "1 if the node was on the critical path of that run.",
+            "1 for the nodes that were on the critical path of that run; no others.",
             ("operation", "node"),
-            {(op, n.node): float(n.is_critical) for op, n in rows},
+            {(op, n.node): 1 for op, n in rows if n.is_critical},
         )
         yield _gauge(
             "orchestrator_node_slack_seconds",
-            "How much longer the node could take without delaying that run.",
+            "How much longer the node could take without delaying the last up.",
             ("operation", "node"),
-            {(op, n.node): n.slack_ns / 1e9 for op, n in rows if n.slack_ns is not None},
+            {
+                (op, n.node): n.slack_ns / 1e9
+                for op, n in rows
+                if n.slack_ns is not None and op == "up"
+            },
         )
         yield _histogram(
             "orchestrator_node_duration_seconds",
@@ -253,13 +296,13 @@ class SetupMetrics(Collector):
         yield _counter(
             "orchestrator_readiness_probes",
             "Answers of readiness probes that differed from the one before.",
-            ("node", "type", "result"),
+            ("type", "result"),
             self._probes,
         )
         yield _counter(
             "orchestrator_drift_found",
             "Drift found outside of a run that was to change the node.",
-            ("node",),
+            ("kind",),
             self._drifts,
         )
 

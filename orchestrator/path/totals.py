@@ -64,7 +64,8 @@ class Totals:
         default_factory=lambda: {("complete",): 0, ("partial",): 0, ("dropped",): 0}
     )
     resolution_us: dict[Key, int] = field(default_factory=dict)  # hop
-    exemplars: dict[Key, dict[int, Exemplar]] = field(default_factory=dict)  # not kept over ends
+    # By route and bucket; these are not kept over ends.
+    exemplars: dict[Key, dict[int, Exemplar]] = field(default_factory=dict)
     routes: set[str] = field(default_factory=set)
 
     def add(self, request: Request, found: Shares, *, at_s: float) -> None:
@@ -74,7 +75,7 @@ class Totals:
         key = (route, code_class(str(request.status)))
         _of(self.request, key).add(total_us)
         bucket = bisect_left(BOUNDS_US, total_us)
-        self.exemplars.setdefault(key, {})[bucket] = Exemplar(request.trace, total_us, at_s)
+        self.exemplars.setdefault((route,), {})[bucket] = Exemplar(request.trace, total_us, at_s)
         for hop, time_us in found.hops.items():
             _of(self.hop, (hop, route)).add(time_us)
         for client, server, there_us, back_us in found.transits:
@@ -169,6 +170,16 @@ def quantile_us(counts: Iterable[int], q: float) -> float | None:
             return low + (high - low) * (rank - below) / count
         below += count
     return None
+
+
+def added_up(rows: Iterable[tuple[Key, Histogram]]) -> dict[Key, Histogram]:
+    """One histogram for each key, of all rows that have it."""
+    found: dict[Key, Histogram] = {}
+    for key, each in rows:
+        whole = _of(found, key)
+        whole.counts = [a + b for a, b in zip(whole.counts, each.counts, strict=True)]
+        whole.sum_us += each.sum_us
+    return found
 
 
 def _of(table: dict[Key, Histogram], key: Key) -> Histogram:

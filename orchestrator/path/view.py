@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.path.spans import EXACT_US, Request, Stay
-from orchestrator.path.totals import Histogram, Key, Totals, quantile_us
+from orchestrator.path.totals import Histogram, Key, Totals, added_up, quantile_us
 
 WINDOW_S = 10.0
 HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
@@ -162,17 +163,12 @@ def _grown_numbers(first: dict[Key, int], last: dict[Key, int]) -> dict[Key, int
     return {key: now - first.get(key, 0) for key, now in last.items() if now > first.get(key, 0)}
 
 
-def _sum(histograms: Any) -> Histogram:
-    found = Histogram()
-    for each in histograms:
-        found.counts = [a + b for a, b in zip(found.counts, each.counts, strict=True)]
-        found.sum_us += each.sum_us
-    return found
+def _sum(histograms: Iterable[Histogram]) -> Histogram:
+    return added_up(((), each) for each in histograms).get((), Histogram())
 
 
 def _by_first(table: dict[Key, Histogram]) -> dict[str, Histogram]:
-    names = dict.fromkeys(key[0] for key in table)
-    return {name: _sum(each for key, each in table.items() if key[0] == name) for name in names}
+    return {key[0]: each for key, each in added_up((k[:1], h) for k, h in table.items()).items()}
 
 
 def trace_row(at_s: float, request: Request) -> dict[str, Any]:

@@ -22,7 +22,8 @@ def gauges(
     ends: Iterable[End],
     edges: Sequence[Edge],
 ) -> Figures:
-    """All of them for these edges and every hop; 0 for what is not there now."""
+    """All of them for these edges, every hop, and other edges that have a socket now; 0 for
+    what is not there now."""
     entries, limit = sample.conntrack or (0, 0)
     hops = [hop.name for hop in plan.hops if hop.mark is not None]
     used = {hop: sample.usage.get(hop, Usage()) for hop in hops}
@@ -44,8 +45,10 @@ def _sockets(ends: Iterable[End], edges: Sequence[Edge]) -> Figures:
     fastest: dict[Labels, float] = {tuple(edge): math.nan for edge in edges}
     for end in ends:
         if end.counts:
-            connections[(*end.edge, end.state)] += 1
+            key = (*end.edge, end.state)
+            connections[key] = connections.get(key, 0.0) + 1
         if end.socket.min_rtt_us is not None:
             rtt_s = end.socket.min_rtt_us / US_PER_S
-            fastest[tuple(end.edge)] = min(rtt_s, fastest[tuple(end.edge)])  # in this order: NaN
+            # In this order, since nothing is less than NaN.
+            fastest[tuple(end.edge)] = min(rtt_s, fastest.get(tuple(end.edge), math.nan))
     return {families.CONNECTIONS: connections, families.MIN_RTT: fastest}

@@ -59,7 +59,8 @@ class Totals:
         self._cpu_ns = {hop.name: 0 for hop in plan.hops if hop.mark is not None}
         self._runqueue_ns = dict(self._cpu_ns)
         ingress = [Edge(INGRESS, hop.name) for hop in plan.hops if hop.published]
-        self._retransmits = dict.fromkeys((*plan.edges, *ingress), 0)
+        self.edges = (*plan.edges, *ingress)  # the stack's own; others are told of when seen
+        self._retransmits = dict.fromkeys(self.edges, 0)
         links = [link for each in plan.links.values() for link in each]
         self._links = {key: dict.fromkeys(links, 0) for key in LINK_FIELDS}
         self._packets = {plan.label(rule.table, rule.comment): 0 for rule in plan.rules}
@@ -69,11 +70,6 @@ class Totals:
         self._counters: _ByPlace[tuple[str, int, int]] = defaultdict(Odometer)
         self._sockets: _ByPlace[tuple[int, int]] = defaultdict(Odometer)
         self._rules: Odometer[tuple[str, Hashable, int]] = Odometer()
-
-    @property
-    def edges(self) -> list[Edge]:
-        """Those of the plan, and others that were seen."""
-        return list(self._retransmits)
 
     def add(self, sample: Sample, ends: Iterable[End]) -> None:
         self._add_threads(sample)

@@ -13,10 +13,9 @@ from rig import ROOT, run
 
 RULES = ROOT / "services" / "monitoring" / "rules"
 FILES = sorted(RULES.glob("*.yml"))
-COUNT = 'orchestrator_request_duration_seconds_count{route="/api/products",code_class="%s"}'
-BUCKET = (
-    'orchestrator_request_duration_seconds_bucket{route="/api/products",code_class="2xx",le="0.25"}'
-)
+REQUESTS = 'orchestrator_requests_total{route="/api/products",code_class="%s"}'
+COUNT = 'orchestrator_request_duration_seconds_count{route="/api/products"}'
+BUCKET = 'orchestrator_request_duration_seconds_bucket{route="/api/products",le="0.25"}'
 NOTHING = dict[str, str]()
 
 
@@ -31,11 +30,11 @@ class Case:
 
 def requests(good: int, bad: int) -> dict[str, str]:
     """So many more with each sample."""
-    return {COUNT % "2xx": f"0+{good}x200", COUNT % "5xx": f"0+{bad}x200"}
+    return {REQUESTS % "2xx": f"0+{good}x200", REQUESTS % "5xx": f"0+{bad}x200"}
 
 
 def slow(total: int, fast: int) -> dict[str, str]:
-    return {COUNT % "2xx": f"0+{total}x200", BUCKET: f"0+{fast}x200"}
+    return {COUNT: f"0+{total}x200", BUCKET: f"0+{fast}x200"}
 
 
 def unattributed(thousandths: int) -> dict[str, str]:
