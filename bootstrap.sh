@@ -168,3 +168,15 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         fail "cannot install the orchestrator itself into .venv"
     echo "$wanted" >"$stamp"
 fi
+
+# -- types of Grafana's schema, where npm is there to get them -----------------------------
+
+types=tests/types
+if $dev && have npm && ! cmp -s $types/package-lock.json $types/node_modules/.lock; then
+    echo "bootstrap: installing Grafana's types from $types/package-lock.json"
+    if npm ci --prefix $types --silent --no-audit --no-fund --ignore-scripts; then
+        cp $types/package-lock.json $types/node_modules/.lock
+    else
+        echo "bootstrap: going on without; the dashboards' types are not checked" >&2
+    fi
+fi

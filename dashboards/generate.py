@@ -1,7 +1,7 @@
 """`make dashboards`: writes the dashboards as Grafana's classic JSON.
 
-They are kept in this directory for whoever imports them, and beside the stack, where the
-platform's own Grafana is provisioned from.
+They lie beside the stack, where the platform's own Grafana is provisioned from; `json` in this
+directory is a link to them, for whoever looks for them here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
+from grafana_foundation_sdk.models.dashboard import DashboardCursorSync
 
 from dashboards.boards import overview, path, saturation, self, setup, stores
+from dashboards.panels import WIDTH
 
-HERE = Path(__file__).parent
-PLACES = (HERE, HERE.parent / "services" / "monitoring" / "dashboards")
+PLACE = Path(__file__).parent.parent / "services" / "monitoring" / "dashboards"
 SCHEMA_VERSION = 41  # of Grafana 11.6, which file provisioning of all later ones reads
 TAG = "orchestrator"
 BOARDS = (overview, setup, path, saturation, stores, self)
@@ -40,7 +40,6 @@ def build(board: ModuleType) -> str:
         .with_variable(
             dashboard.DatasourceVariable("datasource").type("prometheus").label("Source")
         )
-        .annotation(runs())
         .link(
             dashboard.DashboardLink("Orchestrator")
             .type("dashboards")
@@ -55,29 +54,47 @@ def build(board: ModuleType) -> str:
             made = made.with_panel(panel)
     document = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
     document["schemaVersion"] = SCHEMA_VERSION
-    for number, panel in enumerate(document["panels"], 1):
-        panel["id"] = number
+    document["annotations"] = {"list": [runs()]}
+    for variable in document["templating"]["list"]:
+        for word in ("auto", "auto_count", "auto_min"):  # of another kind of variable
+            variable.pop(word, None)
+    place(document["panels"])
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-def runs() -> Any:
-    """A mark in every picture when a run began."""
+def place(panels: list[dict[str, Any]]) -> None:
+    """Side by side until a line of Grafana's grid is full, in their order; numbered."""
+    x = y = height = 0
+    for number, panel in enumerate(panels, 1):
+        at = panel["gridPos"]
+        width = WIDTH if panel["type"] == "row" else at["w"]
+        if x + width > WIDTH:
+            x, y, height = 0, y + height, 0
+        panel["id"] = number
+        panel["gridPos"] = {**at, "w": width, "x": x, "y": y}
+        x, height = x + width, max(height, at["h"])
+
+
+def runs() -> dict[str, Any]:
+    """A mark in every picture when a run began. The builder's query is of an older schema."""
     expression = "changes(orchestrator_last_run_timestamp_seconds[$__rate_interval]) > 0"
-    return (
-        dashboard.AnnotationQuery()
-        .name("Runs")
-        .datasource(DataSourceRef(type_val="prometheus", uid="${datasource}"))
-        .enable(True)
-        .icon_color("blue")
-        .expr(expression)
-    )
+    return {
+        "name": "Runs",
+        "datasource": {"type": "prometheus", "uid": "${datasource}"},
+        "enable": True,
+        "iconColor": "blue",
+        "target": {"expr": expression, "refId": "Anno"},
+    }
+
+
+def files() -> dict[str, str]:
+    """The text of each dashboard by the name of its file."""
+    return {f"{board.SLUG}.json": build(board) for board in BOARDS}
 
 
 def main() -> None:
-    for place in PLACES:
-        place.mkdir(exist_ok=True)
-        for board in BOARDS:
-            (place / f"{board.SLUG}.json").write_text(build(board))
+    for name, text in files().items():
+        (PLACE / name).write_text(text)
     sys.stdout.write(f"{len(BOARDS)} dashboards\n")
 
 

@@ -27,8 +27,8 @@ class Look:
     """One exposition, and what it cost."""
 
     text: str
-    cpu_ms: float  # of the refresh, its children included
-    descriptors: int  # that the process has open
+    cpu_ms: float = 0.0  # of the refresh, its children included
+    descriptors: int = 0  # that the process has open
 
     @cached_property
     def samples(self) -> dict[Key, float]:
@@ -72,16 +72,19 @@ class Viewer:
 
 
 @contextlib.contextmanager
-def load(world: World, clients: int = 4) -> Iterator[None]:
-    """For the length of the block; every request was answered well."""
+def load(world: World, clients: int = 4) -> Iterator[dict[str, int]]:
+    """For the length of the block; every request was answered well. Afterwards it is known
+    how many there were, by status."""
+    codes: dict[str, int] = {}
     words = ["ip", "netns", "exec", world.host, sys.executable, str(LOAD), str(clients)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
         try:
-            yield
+            yield codes
         finally:
             out, _ = process.communicate()
-    assert set(json.loads(out)["codes"]) <= {"200", "201"}
+    codes |= json.loads(out)["codes"]
+    assert set(codes) <= {"200", "201"}
 
 
 def cpu_s() -> float:

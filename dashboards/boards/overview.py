@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from dashboards.boards.queries import ANSWERS, COUNT, ERRORS, REQUESTS, UP, R, percentiles, quantile
+from dashboards.boards.queries import (
+    ANSWERS,
+    COUNT,
+    ERRORS,
+    HOPS,
+    PER_REQUEST,
+    REQUESTS,
+    UP,
+    R,
+    percentiles,
+    quantile,
+)
 from dashboards.panels import lines, number, rows
 
 SLUG = "overview"
@@ -68,10 +79,22 @@ ROWS: list[tuple[str, list[Any]]] = [
                 [("1 - orchestrator:error_ratio:rate5m / 0.005", "errors")],
             ),
             rows(
+                "Slowest hops",
+                "Exclusive time per request of the three hops that take most of it.",
+                "s",
+                f"topk(3, sum by (hop) (rate({HOPS % 'sum'}{R})) {PER_REQUEST})",
+            ),
+            rows(
                 "Alerts",
                 "Alerts that fire or wait; without one a single row with 0.",
                 "short",
                 'ALERTS{alertname!=""} or vector(0)',
+            ),
+            lines(
+                "Links",
+                "Packets a second into each service's veth; a link that is down has none.",
+                "pps",
+                [(f"sum by (hop) (rate(orchestrator_link_receive_packets_total{R}))", "{{hop}}")],
             ),
         ],
     ),

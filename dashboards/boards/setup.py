@@ -73,7 +73,7 @@ ROWS: list[tuple[str, list[Any]]] = [
                 "Nodes with 1 where they are ready, arrows to what they need.",
                 'label_replace(orchestrator_dag_node_info, "id", "$1", "node", "(.*)") * on (node)'
                 ' group_left () (sum by (node) (orchestrator_node_state{state="ready"})'
-                " or orchestrator_dag_node_info * 0)",
+                " or sum by (node) (orchestrator_dag_node_info) * 0)",
                 'label_join(label_replace(label_replace(orchestrator_dag_edge_info, "source", "$1",'
                 ' "node", "(.*)"), "target", "$1", "depends_on", "(.*)"), "id", ">", "source",'
                 ' "target")',
@@ -112,6 +112,23 @@ ROWS: list[tuple[str, list[Any]]] = [
                         "{{operation}} {{outcome}}",
                     )
                 ],
+            ),
+            lines(
+                "Replayed steps",
+                "Steps of replays in the last hour: as before, not as before, left out.",
+                "short",
+                [
+                    (
+                        "sum by (result) (increase(orchestrator_replay_steps_total[1h]))",
+                        "{{result}}",
+                    )
+                ],
+            ),
+            lines(
+                "Left by down",
+                "Nodes that were still there after the last `down`; there should be none.",
+                "short",
+                [("orchestrator_teardown_leaked_resources", "{{kind}}")],
             ),
             lines(
                 "Drift",

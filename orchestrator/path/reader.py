@@ -79,17 +79,22 @@ class Reader:
         for path in (self._old, self._log):  # what was put aside may still have a last line
             count += self._read(path)
         if self._is_read(self._log, at_least=ROTATE_BYTES) and self._is_read(self._old):
-            with contextlib.suppress(FileNotFoundError):
-                # Its inode is free after the rename, and the new log may be given it.
-                self._offsets.pop(str(self._old.stat().st_ino), None)
-            self._log.rename(self._old)
-            self.save()
-            self._reopen()
+            self._put_aside()
+        elif self._old.exists() and not self._log.exists():
+            self._reopen()  # whoever put it aside was killed before this
         now_s = time.monotonic()
         self._is_saved = self._is_saved and not count
         if not self._is_saved and now_s > self._saved_s + SAVE_EVERY_S:
             self.save()
         return count
+
+    def _put_aside(self) -> None:
+        """Order matters, since a kill may come in between: the old one's inode is free when it
+        is gone, the new log may be given it, and so must be forgotten before there is one."""
+        self._old.unlink(missing_ok=True)
+        self.save()
+        self._log.rename(self._old)
+        self._reopen()
 
     def _is_read(self, path: Path, *, at_least: int = 0) -> bool:
         """Whether so much was read of it; without a number all of it."""

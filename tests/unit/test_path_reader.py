@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.path import reader as module
 from orchestrator.path.reader import Reader
-
-if TYPE_CHECKING:
-    import pytest
 
 LINE = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
 
@@ -106,6 +103,44 @@ def test_log_is_put_aside_when_it_is_long_and_nothing_is_lost(
     assert written > 60
     assert count(reader) == written
     assert log.stat().st_size <= 11 * len(LINE)
+
+
+@pytest.mark.parametrize("killed_in", ["unlink", "save", "rename", "reopen"])
+def test_log_put_aside_by_a_reader_that_was_killed_is_not_written_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_in: str
+) -> None:
+    """Wherever that was: nothing counts twice or is lost, and the writer gets a new log."""
+    monkeypatch.setattr(module, "ROTATE_BYTES", 10 * len(LINE))
+    log = tmp_path / "requests.tsv"
+    (tmp_path / "requests.tsv.1").touch()
+    asked = []
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    write(log, LINE * 10)
+    with monkeypatch.context() as patch:
+        reader = make(log, reopen=killed)
+        reader.save()
+        if killed_in == "save":
+            patch.setattr(reader, "save", killed)
+        elif killed_in != "reopen":
+            patch.setattr(Path, killed_in, killed)
+        with pytest.raises(KeyboardInterrupt):
+            reader.read()
+
+    def reopen() -> None:
+        asked.append(True)
+        log.touch()
+
+    again = make(log, reopen=reopen)
+    again.read()
+    again.read()
+    assert count(again) == 10
+    assert asked == [True]
+    write(log, LINE)
+    again.read()
+    assert count(again) == 11
 
 
 def test_damaged_totals_mean_reading_all_again(tmp_path: Path) -> None:
