@@ -23,6 +23,8 @@ ORDER = json.dumps({"customer_id": "asked", "product_id": 4, "quantity": 1})
 FRESH = {"Cache-Control": "no-cache"}  # from the database
 REQUESTS: dict[str, tuple[str, str, str | None, dict[str, str]]] = {
     "product": ("GET", "/api/products/1", None, FRESH),
+    "cached product": ("GET", "/api/products/1", None, {}),
+    "order read": ("GET", "/api/orders/1", None, {}),
     "order": ("POST", "/api/orders", ORDER, {"Content-Type": "application/json"}),
 }
 
@@ -79,7 +81,7 @@ class Asker:
         self._host = NETNS_DIR / world.host
 
     def ask(self, kind: str) -> str:
-        """A `product` or an `order`; returns the trace's id once it is answered."""
+        """One of REQUESTS; returns the trace's id once it is answered."""
         trace = f"{random.getrandbits(128) or 1:032x}"
         method, path, body, headers = REQUESTS[kind]
         parent = {"traceparent": f"00-{trace}-00000000000000aa-01"}
