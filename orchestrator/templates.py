@@ -39,7 +39,10 @@ class Templates:
             raise SpecError("stack", [problem]) from error
         return text
 
-    def render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
+    def render(
+        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The files of one process; `settings` is what the stack file gives it as environment."""
         environment = jinja2.Environment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
@@ -52,7 +55,7 @@ class Templates:
             "secret": self._secrets.get,
             "stack": self._stack.name,
             "services": list(self._stack.services),
-            "environment": self._environment(name),
+            "environment": settings,
         }
         try:
             return {
@@ -67,11 +70,6 @@ class Templates:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return str(self._whole.address_of(service))
-
-    def _environment(self, name: str) -> Mapping[str, str]:
-        """What the stack file gives the process: settings of its configuration files too."""
-        process = self._stack.services.get(name) or self._stack.jobs.get(name)
-        return process.environment if process else {}
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

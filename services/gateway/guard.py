@@ -12,7 +12,8 @@ from shared.settings import setting
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0  # for all of it: sending a byte now and then buys no more
-IDLE_S = 30.0  # without a whole head of a request; nginx gives its connections up sooner
+IDLE_S = 15.0  # without a whole head of a request; nginx gives its connections up sooner
+LINGERING_S = 1.0  # for the rest of a body that nobody wants
 
 # Requests under way. What comes on top is refused at once: a queue would only make everybody
 # wait longer. Two cores serve so many in about a tenth of a second.
@@ -52,4 +53,6 @@ def runner(app: web.Application, **options: Any) -> web.AppRunner:
     they do not come from the application, so nothing in there could do it."""
     web_response.SERVER_SOFTWARE = "api-gateway"
     logging.getLogger("aiohttp.server").addFilter(_NoHttp())
-    return web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S, **options)
+    return web.AppRunner(
+        app, access_log=None, keepalive_timeout=IDLE_S, lingering_time=LINGERING_S, **options
+    )
