@@ -20,7 +20,7 @@ import aiohttp
 import redis.asyncio as redis
 import uvloop
 from aiohttp import web
-from gateway import sessions
+from gateway import description, sessions
 from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, read_body, runner
 from gateway.sessions import REDIS
 from multidict import CIMultiDict
@@ -253,27 +253,29 @@ async def on_cleanup(app: web.Application) -> None:
     await app[REDIS].aclose()
 
 
+ROUTES = [
+    web.get("/health", health),
+    web.get("/api/health", deep_health),
+    web.get("/api/openapi.json", description.serve),
+    web.get("/api/products", products),
+    web.get(r"/api/products/{id:[0-9]{1,19}}", products),
+    web.get("/api/orders", orders),
+    web.post("/api/orders", orders),
+    web.get(r"/api/orders/{id:[0-9]{1,19}}", orders),
+    web.post("/api/sessions", sessions.create),
+    web.get("/api/cart", sessions.get_cart),
+    web.put("/api/cart", sessions.put_cart),
+    web.options("/api/products", options),
+    web.options(r"/api/products/{id:[0-9]{1,19}}", options),
+    web.options("/api/orders", options),
+    web.options(r"/api/orders/{id:[0-9]{1,19}}", options),
+]
+
+
 def make_app() -> web.Application:
     app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
     app[REQUESTS] = metrics.serve("api-gateway")
-    app.add_routes(
-        [
-            web.get("/health", health),
-            web.get("/api/health", deep_health),
-            web.get("/api/products", products),
-            web.get(r"/api/products/{id:\d+}", products),
-            web.get("/api/orders", orders),
-            web.post("/api/orders", orders),
-            web.get(r"/api/orders/{id:\d+}", orders),
-            web.post("/api/sessions", sessions.create),
-            web.get("/api/cart", sessions.get_cart),
-            web.put("/api/cart", sessions.put_cart),
-            web.options("/api/products", options),
-            web.options(r"/api/products/{id:\d+}", options),
-            web.options("/api/orders", options),
-            web.options(r"/api/orders/{id:\d+}", options),
-        ]
-    )
+    app.add_routes(ROUTES)
     app.on_startup.append(on_startup)
     app.on_cleanup.append(on_cleanup)
     return app
