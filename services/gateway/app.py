@@ -58,6 +58,8 @@ PASSED_BACK = (
     NAME_HEADER,
 )
 
+FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
@@ -208,15 +210,13 @@ async def deep_health(request: web.Request) -> web.Response:
 
 
 async def options(request: web.Request) -> web.Response:
-    """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): answered here at 0, else counted down.
-
-    Raises HTTPMethodNotAllowed without the header.
-    """
+    """What may be asked; with Max-Forwards (RFC 9110, 7.6.2) counted down before the services."""
     forwards = request.headers.get(FORWARDS_HEADER, "")
-    if not forwards.isdecimal():
-        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST"])
-    if int(forwards) == 0:
-        return web.Response(status=204, headers={NAME_HEADER: "api-gateway"})
+    if forwards not in FORWARDS or forwards == "0":
+        here = request.match_info.route.resource
+        assert here is not None
+        allow = {"Allow": ", ".join(sorted(route.method for route in here))}
+        return web.Response(status=204, headers={NAME_HEADER: "api-gateway", **allow})
     upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
     headers = {**passed_on(request), FORWARDS_HEADER: str(int(forwards) - 1)}
     path = request.path.removeprefix("/api")

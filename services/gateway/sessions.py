@@ -41,7 +41,7 @@ class Cart(BaseModel):
 class NewSession(BaseModel):
     """The body of POST /api/sessions; it may be left out."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     customer_id: Annotated[str, StringConstraints(max_length=64)] | int | None = None
 
