@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
-from rig import World  # noqa: TC002
+from rig import World
 
 CHROMIUM = "chromium-headless-shell"
 PAGE = "http://127.0.0.1:9464/"

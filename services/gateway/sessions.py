@@ -11,6 +11,7 @@ import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from shared.fields import Whole
 from shared.hops import calling, frame, stamp_us
 from shared.problem import Problem
 from shared.settings import secret, setting
@@ -26,8 +27,8 @@ class Item(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    product_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    quantity: Annotated[int, Field(ge=1, le=10_000)]
+    product_id: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    quantity: Annotated[Whole, Field(ge=1, le=10_000)]
 
 
 class Cart(BaseModel):
