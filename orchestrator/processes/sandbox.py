@@ -1,6 +1,6 @@
 """The command line that runs a program with nothing to steal: bubblewrap, then setpriv.
 
-The program sees a read-only /usr and the few files of /etc that every program needs, the
+The program sees a read-only /usr and /opt and the few files of /etc that every program needs, the
 stack's directory as /stack, its own data, files and secrets, a private /tmp and /run, its own
 process table, and nothing of /home, /root, /var or other services. Pure: builds words, starts
 nothing.
@@ -21,7 +21,7 @@ MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: 
 # The host's, read-only: programs, and what the C library, TLS and interpreters look up. What
 # else is in /etc tells of the host (units with passwords, other services' settings).
 SYSTEM = (
-    "/usr",
+    *("/usr", "/opt"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
     *("/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/resolv.conf"),
     *("/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/localtime", "/etc/timezone"),
@@ -140,6 +140,6 @@ def _parents(paths: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         for parent in reversed(Path(path).parents[:-1]):
-            if not str(parent).startswith("/usr"):
+            if not str(parent).startswith(("/usr", "/opt")):
                 found[str(parent)] = None
     return list(found)
