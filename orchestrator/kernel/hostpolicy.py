@@ -65,15 +65,25 @@ def host_rules(
             "A host answers on each of its addresses to everyone who knows the way: the "
             "bridge's is for its own network.",
         )
+    for net in nets:
+        yield rule(
+            "raw",
+            f"{prefix}-RAW",
+            f"-i {net.bridge}",
+            "RETURN",
+            "own",
+            "What comes from a network of this lab is judged in FORWARD, where answers are known.",
+        )
+    for net in nets:
         yield Rule(
             "raw",
             f"{prefix}-RAW",
-            f"-d {net.subnet} ! -i {net.bridge}",
+            f"-d {net.subnet}",
             "-m addrtype ! --dst-type LOCAL",
             "DROP",
             f"{mark} strangers",
-            "Nobody outside of the network, another lab included, sends to a service's own "
-            "address: the way in are published ports, which are redirected only after this.",
+            "Nobody outside of this lab, another lab included, sends to a service's own address: "
+            "the way in are published ports, which are redirected only after this.",
         )
     yield from standing(inside)
     for each in to_host:
