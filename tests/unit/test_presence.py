@@ -113,7 +113,7 @@ def jobs_of(app: App, part: Stack) -> dict[str, Any]:
 def test_nobody_but_monitoring_waits_for_monitoring() -> None:
     nodes = shop().nodes
     monitoring = {name for name, node in nodes.items() if node.layer == "monitoring"}
-    monitoring |= {"veth:prometheus", "netns:prometheus"}
+    monitoring |= {"veth:prometheus", "netns:prometheus", "policy:prometheus"}
     assert "service:prometheus" in monitoring
     for name, node in nodes.items():
         if name not in monitoring:
@@ -122,7 +122,7 @@ def test_nobody_but_monitoring_waits_for_monitoring() -> None:
 
 def test_prometheus_waits_for_nothing_but_its_place() -> None:
     needs = shop().nodes["service:prometheus"].needs
-    assert needs.keys() == {"netns:prometheus", "veth:prometheus"}
+    assert needs.keys() == {"netns:prometheus", "policy:prometheus", "veth:prometheus"}
 
 
 def test_targets_are_those_that_are_installed() -> None:
