@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rig import World  # noqa: TC002
+from rig import World
 
 
 def every_route(lab: World) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from books import restock
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rig import SHOP, World
@@ -76,6 +77,7 @@ def load(world: World, clients: int = 4) -> Iterator[dict[str, int]]:
     """For the length of the block; every request was answered well. Afterwards it is known
     how many there were, by status."""
     codes: dict[str, int] = {}
+    restock(world)
     words = ["ip", "netns", "exec", world.host, sys.executable, str(LOAD), str(clients)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
@@ -84,7 +86,7 @@ def load(world: World, clients: int = 4) -> Iterator[dict[str, int]]:
         finally:
             out, _ = process.communicate()
     codes |= json.loads(out)["codes"]
-    assert set(codes) <= {"200", "201"}
+    assert set(codes) <= {"200", "201"}, codes
 
 
 def cpu_s() -> float:

@@ -25,6 +25,8 @@ class TimedConnection(redis.Connection):
     """Accounts for the time between a command and its answer."""
 
     def connect(self) -> None:
+        if self._sock:  # asked for with every command, and there already
+            return
         with calling(HOP):
             super().connect()
 
