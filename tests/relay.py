@@ -39,6 +39,8 @@ class Relay:
             words = ["iptables", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "-s", source]
             words += ["--syn", "--dport", str(self.port), "-j", "REDIRECT", "--to-ports", own]
             self.world.inside(self.service, *words).ok()
+        words = ["iptables", "-I", "INPUT", "-p", "tcp", "--dport", own, "-j", "ACCEPT"]
+        self.world.inside(self.service, *words).ok()  # a flow that the stack file does not name
         threading.Thread(target=self._accept, args=(server,), daemon=True).start()
 
     def hold(self, seconds: float) -> None:

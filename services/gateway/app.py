@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import redis.asyncio as redis
@@ -28,7 +29,6 @@ from pydantic import ValidationError
 from shared import log as logs
 from shared import metrics
 from shared.hops import (
-    DELAY_S,
     FORWARDS_HEADER,
     HEADER,
     NAME_HEADER,
@@ -118,13 +118,20 @@ async def _accounted(request: web.Request, handler: Handler) -> web.StreamRespon
         return await handler(request)
     current = Frame("api-gateway")
     frame.set(current)
-    if DELAY_S:
-        await asyncio.sleep(DELAY_S)
     response = await handler(request)
     resource = request.match_info.route.resource
     value = current.header(resource.canonical if resource else "other")
     response.headers[HEADER] = value
     return response
+
+
+class TimedRequest(aiohttp.ClientRequest):
+    """Stamped when it leaves: to make it and to find a connection is the gateway's own time."""
+
+    async def send(self, conn: Any) -> aiohttp.ClientResponse:
+        if SENT_HEADER in self.headers:
+            self.headers[SENT_HEADER] = str(stamp_us())
+        return await super().send(conn)
 
 
 class Upstream:
@@ -170,17 +177,19 @@ class Upstream:
             url += f"?{request.query_string}"
         http, current = request.app[HTTP], frame.get()
         result: str | int = "error"
-        below = None
+        below = received_us = None
         sent_us = stamp_us()
         if current is not None:
             headers = {**headers, SENT_HEADER: str(sent_us)}
         try:
             async with http.request(request.method, url, data=body, headers=headers) as answer:
+                received_us = stamp_us()
                 text = await answer.read()
                 result, below = answer.status, answer.headers.get(HEADER)
+                sent_us = int(answer.request_info.headers.get(SENT_HEADER, sent_us))
         finally:
             if current is not None:
-                current.call(self.name, sent_us, result, below)
+                current.call(self.name, sent_us, result, below, received_us=received_us)
         back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
         return web.Response(body=text, status=answer.status, headers=back)
 
@@ -243,6 +252,7 @@ async def on_startup(app: web.Application) -> None:
         ),
         timeout=CALL_TIMEOUT,
         auto_decompress=False,
+        request_class=TimedRequest,
     )
     app[REDIS] = sessions.connect(CONNECTIONS_PER_SERVICE)
 

@@ -51,6 +51,8 @@ class TimedConnection(redis.Connection):
     """Accounts for the time between a command and its answer."""
 
     async def connect(self) -> None:
+        if self.is_connected:  # asked for with every command, and there already
+            return
         with calling(REDIS_HOST):
             await super().connect()
 

@@ -12,7 +12,6 @@ HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEI
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +23,6 @@ from shared.metrics import Requests
 
 SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
 FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"
-
-# For experiments: every request takes so much longer in this hop.
-DELAY_S = float(os.environ.get("DELAY_MS", "0")) / 1000
 
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -46,10 +42,17 @@ class Frame:
         self._calls: list[str] = []
 
     def call(
-        self, callee: str, sent_us: int, result: str | int = "ok", below: str | None = None
+        self,
+        callee: str,
+        sent_us: int,
+        result: str | int = "ok",
+        below: str | None = None,
+        *,
+        received_us: int | None = None,
     ) -> None:
-        """Notes a call that ended just now; `below` is the callee's X-Hop, if it has one."""
-        entry = f"{self.hop}>{callee},{result},{sent_us},{stamp_us()}"
+        """Notes a call that ended just now, or whose answer's head came at `received_us`;
+        `below` is the callee's X-Hop, if it has one."""
+        entry = f"{self.hop}>{callee},{result},{sent_us},{received_us or stamp_us()}"
         if below:
             own, _, rest = below.partition(";")
             _, arrived, left, _ = own.split(",", 3)
@@ -90,8 +93,6 @@ def counted(hop: str, app: Wsgi, route: Callable[[], str], requests: Requests) -
     def wrapped(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         current = Frame(hop) if "HTTP_X_HOP_SENT" in environ else None
         requests.begun += 1
-        if DELAY_S:
-            time.sleep(DELAY_S)
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             requests.answer(int(status[:3]))

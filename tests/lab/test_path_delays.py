@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from asked import Asker
+from firstinline import first_in_line
 from names import next_name
 from relay import Relay
 from rig import ROOT, World
@@ -47,7 +48,7 @@ class Lab:
     """The shop, unwatched, with a delay to set in each place."""
 
     def __init__(self, world: World, stack: Path) -> None:
-        self._late = stack.parent / "late"
+        self.world, self._late = world, stack.parent / "late"
         clients = {"api-gateway": ("10.0.0.10",), "redis-cache": ("10.0.0.30",)}
         clients["postgres-db"] = ("10.0.0.40",)
         ports = {"api-gateway": 3000, "redis-cache": 6379, "postgres-db": 5432}
@@ -111,6 +112,7 @@ def test_delay_moves_its_own_place_by_that_much_and_no_other(lab: Lab) -> None:
     turns = [(place, delay_ms) for place in PLACES for delay_ms in (0, *DELAYS_MS)]
     for kind in ("order", "product", *PLACES.values()):  # what is read is there, connections too
         lab.asker.ask(kind)
+    first_in_line(lab.world)
     wrong: list[str] = []
     for number in range(ROUNDS[1]):
         random.shuffle(turns)
