@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rig import World, run
@@ -14,15 +15,24 @@ SERVICES = (
 )
 
 
-def first_in_line(world: World) -> None:
-    """Real-time scheduling (sched(7)) for every thread of the shop's path. Where the host
-    does not allow that they stay as they are, and a test that compares takes more rounds."""
-    threads = [
-        int(task.name)
-        for name in SERVICES
-        for pid in run("ip", "netns", "pids", f"{world.host}.{name}").ok().out.split()
-        for task in Path(f"/proc/{pid}/task").glob("*")
-    ]
-    for thread in threads:
+@contextlib.contextmanager
+def first_in_line(world: World) -> Iterator[None]:
+    """Real-time scheduling (sched(7)) for every thread of the shop's path and of our own process.
+
+    Where the host does not allow it they stay as they are, and a test that compares takes more
+    rounds. Ours are put back afterwards, and have no children that inherit it.
+    """
+    namespaces = [f"{world.host}.{name}" for name in SERVICES]
+    pids = [p for name in namespaces for p in run("ip", "netns", "pids", name).ok().out.split()]
+    _schedule(pids, os.SCHED_RR, 1)
+    _schedule(["self"], os.SCHED_RR | os.SCHED_RESET_ON_FORK, 1)
+    try:
+        yield
+    finally:
+        _schedule(["self"], os.SCHED_OTHER, 0)
+
+
+def _schedule(pids: Iterable[str], policy: int, priority: int) -> None:
+    for thread in (task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*")):
         with contextlib.suppress(PermissionError, ProcessLookupError):
-            os.sched_setscheduler(thread, os.SCHED_RR, os.sched_param(1))
+            os.sched_setscheduler(int(thread.name), policy, os.sched_param(priority))

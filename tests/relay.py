@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rig import World
 
 CHUNK = 65_536
+PORT = 7000  # a stack file with relays names flows to it
 
 
 @dataclass
@@ -32,15 +33,12 @@ class Relay:
 
     def start(self) -> None:
         server = self._socket()
-        server.bind(("0.0.0.0", 0))
+        server.bind(("0.0.0.0", PORT))
         server.listen(64)
-        own = str(server.getsockname()[1])
         for source in self.sources:
             words = ["iptables", "-t", "nat", "-A", "PREROUTING", "-p", "tcp", "-s", source]
-            words += ["--syn", "--dport", str(self.port), "-j", "REDIRECT", "--to-ports", own]
+            words += ["--syn", "--dport", str(self.port), "-j", "REDIRECT", "--to-ports", str(PORT)]
             self.world.inside(self.service, *words).ok()
-        words = ["iptables", "-I", "INPUT", "-p", "tcp", "--dport", own, "-j", "ACCEPT"]
-        self.world.inside(self.service, *words).ok()  # a flow that the stack file does not name
         threading.Thread(target=self._accept, args=(server,), daemon=True).start()
 
     def hold(self, seconds: float) -> None:

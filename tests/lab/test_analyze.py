@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from drawings import assert_stands_alone, titles
 from rig import World, eventually
+from view import Look
 
 Write = Callable[..., Path]
 PHASES = {"dependency_wait", "slot_wait", "provision", "backoff", "readiness_wait"}
@@ -112,8 +113,18 @@ def test_a_delay_and_failed_attempts_stand_in_their_phases(
     wait_ns = min(slow["phases"]["readiness_wait"], 500_000_000)
     assert shorter["change_ns"] == -wait_ns
 
-    second = world.orchestrator("up", stack=stack).ok()
+    second = world.orchestrator("up", "--supervise", stack=stack).ok()
     assert "already up" in second.out
+    look = Look(world.on_host("curl", "-sf", "http://127.0.0.1:9464/metrics").ok().out)
+    for node in (slow, flaky):
+        for phase, phase_ns in node["phases"].items():
+            if phase_ns:
+                labels = {"operation": "up", "node": node["node"], "phase": phase}
+                assert look.value("node_phase_last_seconds", **labels) == phase_ns / 1e9
+    for outcome, count in (("error", 2), ("ok", 2)):  # the second up is an attempt, too
+        attempts = look.value("node_attempts_total", node="job:flaky", outcome=outcome)
+        assert attempts == count
+    assert look.value("node_backoff_seconds_total", node="job:flaky") == backoff_ns / 1e9
     known = world.orchestrator("analyze", "runs", "--json", stack=stack).json()
     assert [(each["command"], each["outcome"]) for each in known] == [
         ("up", "changed"),

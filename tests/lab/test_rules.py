@@ -58,6 +58,8 @@ DURATION = 'orchestrator_last_run_duration_seconds{operation="up"}'
 ATTEMPTS = 'orchestrator_node_attempts_total{node="service:a",outcome="error"}'
 STATE = 'orchestrator_node_state{node="service:a",state="%s"}'
 HEALS = 'orchestrator_run_duration_seconds_count{operation="heal",outcome="changed"}'
+LEAKED = 'orchestrator_teardown_leaked_resources{kind="netns"}'
+REPLAYED = 'orchestrator_replay_steps_total{result="%s"}'
 LAG = "orchestrator_event_loop_lag_seconds"
 UP = 'up{job="orchestrator",instance="supervisor"}'
 OTHER_UP = 'up{job="redis",instance="redis-cache"}'
@@ -80,6 +82,10 @@ CASES = {
     "OrchestratorNodeRetrying": Case({ATTEMPTS: "0x100 2x100"}, {ATTEMPTS: "0x118 0.5x80"}),
     "OrchestratorNodeStuck": Case({STATE % "probing": "1x200"}, {STATE % "ready": "1x200"}),
     "OrchestratorNodeFailed": Case({STATE % "failed": "1x200"}, {STATE % "ready": "1x200"}),
+    "OrchestratorTeardownLeak": Case({LEAKED: "1x200"}, {LEAKED: "0x200"}),
+    "OrchestratorReplayDiverged": Case(
+        {REPLAYED % "diverged": "0x100 1x100"}, {REPLAYED % "matched": "0x100 4x100"}
+    ),
     "OrchestratorHealingOften": Case({HEALS: "0x60 8x140"}, {HEALS: "0x60 4x140"}, at="9m"),
     "OrchestratorEventLoopLagging": Case({LAG: "0.9x200"}, {LAG: "0.3x200"}),
     "TargetDown": Case({OTHER_UP: "1x100 0x100"}, {OTHER_UP: "0x200"}),

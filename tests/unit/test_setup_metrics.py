@@ -162,3 +162,58 @@ def test_drift_is_counted_by_kind(metrics: SetupMetrics) -> None:
     ]
     metrics.take(records("one", drift))
     assert values(metrics)["orchestrator_drift_found_total", "netns"] == 1
+
+
+def down(boot: str, *, outcome: Outcome) -> list[tuple[int, Event]]:
+    """Both nodes go; what becomes of netns:a is said."""
+    return [
+        (0, RunStarted("down", "digest", ("netns:a", "service:a"), boot, {}, 8)),
+        (0, StepQueued("service:a", 1, "")),
+        (1, StepStarted("service:a", Action.REMOVE, 1)),
+        (2, StepFinished("service:a", Action.REMOVE, Outcome.CHANGED, 1, "")),
+        (2, StepQueued("netns:a", 1, "service:a")),
+        (3, StepStarted("netns:a", Action.REMOVE, 1)),
+        (4, StepFinished("netns:a", Action.REMOVE, outcome, 1, "busy")),
+        (5, RunFinished(outcome, (), ())),
+    ]
+
+
+@pytest.mark.parametrize(("outcome", "left"), [(Outcome.CHANGED, 0), (Outcome.FAILED, 1)])
+def test_what_down_could_not_take_away_is_told_by_kind(
+    metrics: SetupMetrics, outcome: Outcome, left: int
+) -> None:
+    boot = procfs.boot_id()
+    metrics.take(records("one", up(boot)))
+    metrics.take(records("two", down(boot, outcome=outcome), start_ms=5000))
+    name = "orchestrator_teardown_leaked_resources"
+    found = values(metrics)
+    assert (found[name, "netns"], found[name, "service"]) == (left, 0)
+
+
+def test_replay_is_compared_with_the_up_before_it(metrics: SetupMetrics) -> None:
+    """As long as then, but for 100 ms; and once it failed."""
+    boot = procfs.boot_id()
+    metrics.take(records("one", up(boot)))
+    replay: list[tuple[int, Event]] = [
+        (0, RunStarted("replay", "digest", ("service:a",), boot, {}, 8)),
+        (0, StepQueued("service:a", 1, "")),
+        (0, SlotTaken("service:a", 1)),
+        (0, StepStarted("service:a", Action.ENSURE, 1)),
+        (50, StepProvisioned("service:a", 1)),
+        (850, StepFinished("service:a", Action.ENSURE, Outcome.CHANGED, 1, "")),
+        (850, RunFinished(Outcome.CHANGED, (), ())),
+    ]
+    metrics.take(records("two", replay, start_ms=5000))
+    found = values(metrics)
+    assert found["orchestrator_replay_steps_total", "matched"] == 1
+    assert found["orchestrator_replay_drift_seconds_sum",] == pytest.approx(0.1)
+    failed = [
+        (at, StepFinished("service:a", Action.ENSURE, Outcome.FAILED, 1, "no"))
+        if isinstance(event, StepFinished)
+        else (at, event)
+        for at, event in replay
+    ]
+    metrics.take(records("three", failed, start_ms=9000))
+    found = values(metrics)
+    assert found["orchestrator_replay_steps_total", "diverged"] == 1
+    assert found["orchestrator_replay_drift_seconds_count",] == 1
