@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,3 +93,17 @@ while True:
         else:
             key.fileobj.sendto(b"!", key.fileobj.recvfrom(16)[1])
 """
+
+
+@contextmanager
+def listeners(namespace: str, *ports: str) -> Iterator[None]:
+    """Somebody's servers: `address/port/protocol`."""
+    words = ["ip", "netns", "exec", namespace, sys.executable, "-c", LISTENER, *ports]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()

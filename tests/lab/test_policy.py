@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from attempts import CONNECTED, LISTENER, REFUSED, Attempt, attempt_all, listening
+from attempts import CONNECTED, LISTENER, REFUSED, Attempt, attempt_all, listeners, listening
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, eventually
 
 PLACES = {
@@ -49,20 +48,6 @@ DECLARED = {
     *(("host", "prometheus", port) for port in (9090, 9113, 9121, 9187)),
 }
 METRICS = 9464
-
-
-@contextmanager
-def listeners(namespace: str, *ports: str) -> Iterator[None]:
-    """Somebody's servers: `address/port/protocol`."""
-    words = ["ip", "netns", "exec", namespace, sys.executable, "-c", LISTENER, *ports]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "listening\n"
-        yield
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextmanager

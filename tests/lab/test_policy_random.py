@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from attempts import CONNECTED, LISTENER, Attempt, attempt_all
+from attempts import CONNECTED, LISTENER, Attempt, attempt_all, listeners
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World
-from test_policy import listeners
 
 NETWORKS = {"br-one": "10.91.0", "br-two": "10.92.0"}
 HIDDEN = ("9001/tcp", "9002/udp")  # everybody listens there; only flows that name them lead there
