@@ -266,7 +266,7 @@ class Compiler:
             command=command,
             user=user,
             environment={**self._environment(), **spec.environment},
-            files=partial(self.templates.render, label, files),
+            files=partial(self.templates.render, label, files, spec.environment),
             secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
             data=data,
             stack_dir=self.directory,

@@ -101,7 +101,8 @@ def shop() -> App:
 def rendered(app: App, name: str, part: Stack) -> dict[str, str]:
     secrets: Secrets = Placeholders(app.whole.secrets)
     templates = Templates(part, app.whole, app.directory, secrets)
-    return templates.render(name, app.whole.services[name].files)
+    service = app.whole.services[name]
+    return templates.render(name, service.files, service.environment)
 
 
 def jobs_of(app: App, part: Stack) -> dict[str, Any]:
