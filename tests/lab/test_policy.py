@@ -186,7 +186,7 @@ def undeclared_is_refused(attempt: Attempt) -> bool:
 
 OTHER = """
 name: other
-networks: {br-other: {address: 10.88.0.1/24}
+networks: {br-other: {address: 10.88.0.1/24}}
 services:
   server:
     networks: {br-other: 10.88.0.10}
