@@ -220,7 +220,12 @@ class App:
         return await Health.of(self.nodes).settled(self.nodes, lambda: self.broken(self.nodes))
 
     async def heal(
-        self, names: Collection[str], hung: Mapping[str, str], *, complain: Callable[[str], None]
+        self,
+        names: Collection[str],
+        hung: Mapping[str, str],
+        *,
+        complain: Callable[[str], None],
+        sights: Sequence[Sight] = (),
     ) -> Result:
         """Brings these nodes back, and what cannot live without them; `hung` ones, each with
         its reason, are made anew. Raises BusyError."""
@@ -233,7 +238,7 @@ class App:
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name]) for name in hung}
             return await self._run(
-                "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
+                "heal", acted, Action.ENSURE, sights, complain, rebuild=hung, first=drift
             )
 
     def note_drift(self, names: Collection[str]) -> None:
@@ -307,7 +312,7 @@ class App:
         command: str,
         nodes: Mapping[str, Node],
         action: Action,
-        sights: list[Sight],
+        sights: Sequence[Sight],
         complain: Callable[[str], None],
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
