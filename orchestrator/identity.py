@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.engine.plan import Node
@@ -39,21 +40,22 @@ def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identit
     return found
 
 
+def spaces(nodes: Mapping[str, Node]) -> dict[str, Path]:
+    """The namespaces by their nodes."""
+    resources = (node.resource for node in nodes.values())
+    return {each.name: each.path for each in resources if isinstance(each, Namespace)}
+
+
 async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     """Connections between two services of the lab, each from both of its ends.
 
     Not those within one namespace: they pass nothing that could be rebuilt, so only their own
     programs end them, as Prometheus does when an exporter's server is slow.
     """
-    spaces = {
-        node.resource.name: node.resource.path
-        for node in nodes.values()
-        if isinstance(node.resource, Namespace)
-    }
     addresses = {
         node.resource.address.ip for node in nodes.values() if isinstance(node.resource, Veth)
     }
-    found = await established(spaces)
+    found = await established(spaces(nodes))
     return {each for each in found if each.remote in addresses and each.remote != each.local}
 
 

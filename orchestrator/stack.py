@@ -167,7 +167,7 @@ class Compiler:
 
     def _rules(self) -> list[Node]:
         nets = [
-            Net(name, network.address.network, network.masquerade)
+            Net(name, network.address, network.masquerade)
             for name, network in self.stack.networks.items()
         ]
         publications = [

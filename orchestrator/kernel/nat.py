@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from orchestrator.events import Outcome
@@ -20,8 +20,12 @@ class Net:
     """A network as far as rules care."""
 
     bridge: str
-    subnet: IPv4Network
+    address: IPv4Interface
     masquerade: bool
+
+    @property
+    def subnet(self) -> IPv4Network:
+        return self.address.network
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ def rules(
                 "nat",
                 post,
                 f"-s 127.0.0.0/8 -o {net.bridge}",
-                "MASQUERADE",
+                _behind(net),
                 "localhost",
                 "A connection from localhost to a published port leaves with the bridge's "
                 "address: nobody could answer 127.0.0.1.",
@@ -170,12 +174,18 @@ def _published(
                 "nat",
                 post,
                 f"-s {net.subnet} -d {each.address}/32 -o {each.bridge} -p tcp",
-                "MASQUERADE",
+                _behind(net),
                 f"hairpin-{each.host_port}",
                 "A service that calls the published port is its target's neighbour; without the "
                 "host's address in between the answer would go to it directly and be refused.",
                 to_port,
             )
+
+
+def _behind(net: Net) -> str:
+    """Not MASQUERADE: that forgets its connections when the bridge goes down, this keeps them
+    until a new one is there."""
+    return f"SNAT --to-source {net.address.ip}"
 
 
 def _answers(rule: Callable[..., Rule], forward: str, net: Net) -> Iterator[Rule]:

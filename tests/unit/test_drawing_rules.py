@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ NAT = Nat(
     "ORC-SHOP",
     tuple(
         wanted_rules(
-            "ORC-SHOP", MARK, [Net("br-app", IPv4Network("10.0.0.0/16"), True)], [PUBLICATION]
+            "ORC-SHOP", MARK, [Net("br-app", IPv4Interface("10.0.0.1/16"), True)], [PUBLICATION]
         )
     ),
     Path("unused"),
