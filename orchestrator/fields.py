@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+SIZE = re.compile(r"(\d+)([KMG])")
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
 
@@ -17,6 +19,15 @@ def _seconds(value: Any) -> Any:
         return float(match[1]) * UNITS_S[match[2]]
     if isinstance(value, str):
         raise ValueError(f"{value!r} is no duration; write 500ms, 30s or 2m")
+    return value
+
+
+def _bytes(value: Any) -> Any:
+    """`512M`, `1G` or a number of bytes."""
+    if isinstance(value, str) and (match := SIZE.fullmatch(value.strip())):
+        return int(match[1]) * SIZES[match[2]]
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no size; write 256M or 1G")
     return value
 
 
@@ -69,6 +80,19 @@ Seconds = Annotated[
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0},
                 {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
+            ]
+        }
+    ),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=1 << 20, le=1 << 50),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1 << 20},
+                {"type": "string", "pattern": r"^\d+[KMG]$"},
             ]
         }
     ),

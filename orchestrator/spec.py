@@ -20,6 +20,7 @@ from pydantic import (
 
 from orchestrator.fields import (
     AbsolutePath,
+    Bytes,
     InterfaceName,
     Name,
     Port,
@@ -175,6 +176,13 @@ class When(Model):
     otherwise: str = Field("", description="What `up` says when the service is left out.")
 
 
+class Limits(Model):
+    """What all processes of a service or job together may take."""
+
+    memory: Bytes = Field(1 << 30, description="256M, 1G (powers of 1024), or bytes.")
+    tasks: int = Field(512, ge=4, le=100_000, description="Processes and threads.")
+
+
 class Process(Model):
     """What services and jobs have in common."""
 
@@ -191,6 +199,11 @@ class Process(Model):
     deadline_s: Seconds = Field(60.0, alias="deadline")
     nice: int = Field(
         0, ge=0, le=19, description="As nice(1): higher leaves the processors to others."
+    )
+
+    limits: Limits = Limits()  # type: ignore[call-arg]
+    host_files: tuple[AbsolutePath, ...] = Field(
+        (), description="More of the host that it may read, at the same path."
     )
 
     @model_validator(mode="before")

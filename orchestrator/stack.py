@@ -21,6 +21,7 @@ from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
+from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
 from orchestrator.processes.files import Folder, Secrets
 from orchestrator.processes.gate import Probes, ServiceGate
@@ -279,8 +280,10 @@ class Compiler:
             folder=Folder(self.lab.run_dir / "nodes" / name),
             log=self.lab.log(name),
             emit=self.emit,
+            group=Group(self.lab.name, label, Limits(spec.limits.memory, spec.limits.tasks)),
             listener=_listener(spec),
             nice=spec.nice,
+            host_files=spec.host_files,
         )
 
     def _place_needs(self, service: str) -> dict[str, Stage]:
