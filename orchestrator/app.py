@@ -43,7 +43,7 @@ from orchestrator.onelook import one_look
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
-from orchestrator.processes import procfs
+from orchestrator.processes import cgroup, procfs
 from orchestrator.processes.connections import Connection, resets
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
@@ -294,6 +294,7 @@ class App:
         if volumes:
             shutil.rmtree(self.lab.state_dir, ignore_errors=True)
         shutil.rmtree(self.lab.run_dir, ignore_errors=True)
+        cgroup.forget(self.lab.name)
         self.forget_host()
         if volumes:
             with contextlib.suppress(OSError):

@@ -218,6 +218,11 @@ class World:
                 if self.host in (place := line.split()[4]) or str(self.run_dir) in place
             ),
             "processes": sorted(self.sandboxes()),
+            "groups": sorted(
+                str(path)
+                for depth in ("", "*/")  # version 2 has one hierarchy, version 1 several
+                for path in Path("/sys/fs/cgroup").glob(f"{depth}orchestrator/*@{self.host}/*")
+            ),
             "etc": sorted(str(path) for path in Path("/etc/netns").glob(f"{self.host}.*/*")),
         }
 
