@@ -21,17 +21,22 @@ from pydantic import (
 from orchestrator.fields import (
     AbsolutePath,
     Bytes,
+    FlowPort,
     InterfaceName,
     Name,
     Port,
     Seconds,
     StackPath,
     Text,
+    one_or_more,
     published,
     signal_name,
 )
 from orchestrator.lab import IFNAMSIZ
 
+ONE_OR_MORE: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
 
 
@@ -163,11 +168,7 @@ class When(Model):
     """What this host must have; a service without it is left out, with a word."""
 
     programs: Annotated[
-        tuple[Text, ...],
-        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-        ),
+        tuple[Text, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
     ] = Field(
         alias="program",
         min_length=1,
@@ -232,6 +233,10 @@ class Service(Process):
     )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
     listen: Listen | None = None
+    outbound: Literal["allowed", "denied"] | tuple[FlowPort, ...] = Field(
+        "allowed",
+        description="To the outside: allowed, denied, or to these ports only, e.g. [443, 53/udp].",
+    )
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
     stop: Stop = Stop()  # type: ignore[call-arg]
 
@@ -252,6 +257,21 @@ class Job(Process):
     creates: AbsolutePath | None = Field(
         None, description="It is done for good once this path exists (in a data directory)."
     )
+
+
+class Flow(Model):
+    """Connections that may be made besides those that follow from needs."""
+
+    sources: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="from", min_length=1, description="Services, or host: the lab's host.")
+    targets: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="to", min_length=1, description="Services, or host: the lab's host.")
+    ports: tuple[FlowPort, ...] = Field(
+        (), description="E.g. [9100, 53/udp]; default: every port that the target declares."
+    )
+    why: str = Field("", description="Shown by `orchestrator policy`.")
 
 
 class Expect(Model):
@@ -324,6 +344,9 @@ class Stack(Model):
     secrets: tuple[Name, ...] = Field((), description="Random passwords made at first start.")
     services: dict[Name, Service] = Field(min_length=1, max_length=1000)
     jobs: dict[Name, Job] = {}
+    flows: tuple[Flow, ...] = Field(
+        (), description="Connections besides those from who needs to what is needed."
+    )
     checks: dict[Name, Check] = {}
     supervision: Supervision = Supervision()  # type: ignore[call-arg]
 

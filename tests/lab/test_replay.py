@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from books import query, restock
 from rig import ROOT, World, eventually
 
 from orchestrator.linux import inside
@@ -39,7 +40,7 @@ class Load:
 
 @contextlib.contextmanager
 def load(shop: World) -> Iterator[Load]:
-    ask(shop, "UPDATE products SET stock = 100000 WHERE id = 4")  # what load.py orders
+    restock(shop)
     running = Load(shop)
     try:
         yield running
@@ -48,16 +49,9 @@ def load(shop: World) -> Iterator[Load]:
             running.end()
 
 
-def ask(shop: World, statement: str) -> str:
-    """The database's own answer."""
-    password = (shop.state / f"shop@{shop.host}" / "secrets" / "postgres-password").read_text()
-    words = ["psql", "-h", "10.0.0.60", "-U", "postgres", "-d", "shop", "-Atc", statement]
-    return shop.on_host("env", f"PGPASSWORD={password}", *words).ok().out
-
-
 def orders_of(shop: World) -> int:
     """How many orders the database holds."""
-    return int(ask(shop, "SELECT count(*) FROM orders"))
+    return int(query(shop, "SELECT count(*) FROM orders")[0][0])
 
 
 def identities(shop: World) -> dict[str, Any]:
@@ -142,6 +136,7 @@ def test_replay_of_a_namespace_takes_its_service_along(shop: World) -> None:
     planned = shop.orchestrator("replay", "netns:order-service", "--dry-run", "--json").json()
     assert set(planned["rebuilt"]) == {
         "netns:order-service",
+        "policy:order-service",
         "veth:order-service",
         "service:order-service",
     }
