@@ -119,7 +119,9 @@ def test_page_is_worked_by_keyboard_alone(lab: World, chromium: Browser) -> None
 
 
 def test_timeline_of_a_run_has_its_critical_path(lab: World, chromium: Browser) -> None:
-    chain = lab.orchestrator("analyze", "critical-chain", "--json").ok().json()
+    runs = lab.orchestrator("analyze", "runs", "--json").ok().json()
+    first = next(run for run in runs if run["command"] == "up")
+    chain = lab.orchestrator("analyze", "critical-chain", "--run", first["run"], "--json").json()
     with visit(chromium) as seen:
         page = seen.page
         page.locator("#run-list [role=option]", has_text="Brought up").last.click()
