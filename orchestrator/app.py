@@ -45,8 +45,8 @@ from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
 from orchestrator.processes import procfs
 from orchestrator.processes.connections import Connection
-from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
 from orchestrator.replay import (
@@ -59,6 +59,7 @@ from orchestrator.replay import (
     targets,
 )
 from orchestrator.resource import Observation, State
+from orchestrator.rotation import finish
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -171,11 +172,15 @@ class App:
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
-                result = await self._run("prune", orphans, Action.REMOVE, sights, complain)
+                result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
-            return await self._run("up", nodes, Action.ENSURE, sights, complain)
+            result = await self.run("up", nodes, Action.ENSURE, sights, complain)
+            left = self.compiler.secrets.rotation()
+            if left is None or result.outcome is Outcome.FAILED:
+                return result
+            return await finish(self, left, sights, complain=complain)
 
     def _orphans(self) -> dict[str, Node]:
         same = self.text if not self.left_out else None
@@ -232,7 +237,7 @@ class App:
             drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name]) for name in hung}
-            return await self._run(
+            return await self.run(
                 "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
             )
 
@@ -257,7 +262,7 @@ class App:
             connections = await inner_connections(nodes)
             kept = connections - cut_by(connections, nodes, touched)
             acted = subgraph(nodes, touched | plan.radius.felt)
-            result = await self._run(
+            result = await self.run(
                 "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
             )
             after = identities(nodes, self.compiler.netlink)
@@ -274,7 +279,7 @@ class App:
         require_root()
         with lock(self.lab, "down", patience_s=PATIENCE_S):
             nodes = {**self.nodes, **self._orphans()}
-            result = await self._run("down", nodes, Action.REMOVE, sights, complain)
+            result = await self.run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
                 self.forget(volumes=volumes)
         return result
@@ -302,7 +307,7 @@ class App:
         with one_look():
             return {name: await node.resource.observe() for name, node in self.nodes.items()}
 
-    async def _run(
+    async def run(
         self,
         command: str,
         nodes: Mapping[str, Node],
@@ -312,6 +317,8 @@ class App:
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
     ) -> Result:
+        """One run over these nodes, told to the journal and the sights; the caller holds the
+        lab."""
         bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=complain)
         book = journal.Journal(self.lab.journal, complain)
         bus.add(book.append)

@@ -33,6 +33,7 @@ COMMANDS = {
     "logs": ("look", "What the services wrote."),
     "exec": ("enter", "Run a command in a service's network namespace."),
     "shell": ("enter", "A shell in a service's network namespace."),
+    "secrets": ("secrets", "List secrets, or rotate them without losing a request."),
     "validate": ("check", "Check a stack file."),
     "schema": ("check", "Print the stack file's JSON Schema, for editors."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),

@@ -176,6 +176,16 @@ class When(Model):
     otherwise: str = Field("", description="What `up` says when the service is left out.")
 
 
+class Account(Model):
+    """An account of a server, PostgreSQL or Redis: what `audit` must find that it may."""
+
+    secret: Name = Field(description="Name of the secret that is its password.")
+    may: tuple[Text, ...] = Field(
+        description="PostgreSQL: `SELECT on table (columns)` or a role it is member of; "
+        "Redis: rules of ACL SETUSER."
+    )
+
+
 class Limits(Model):
     """What all processes of a service or job together may take."""
 
@@ -194,6 +204,12 @@ class Process(Model):
     ] = {}
     files: dict[AbsolutePath, ConfigFile] = {}
     secrets: tuple[Name, ...] = ()
+    rotation: Literal["restart", "live", "only"] = Field(
+        "restart",
+        description="When a secret of it is rotated: restart it; live: it reads secrets anew for "
+        "each connection (a job: it is run, and makes the server take them); only, for jobs: "
+        "as live, and it is no part of `up`.",
+    )
     needs: dict[Name, Condition | None] = {}
     retry: Retry = Retry()  # type: ignore[call-arg]
     deadline_s: Seconds = Field(60.0, alias="deadline")
@@ -227,6 +243,7 @@ class Service(Process):
     data: tuple[AbsolutePath, ...] = Field(
         (), description="Directories that are kept over restarts and `down`."
     )
+    accounts: dict[Name, Account] = {}
     path_log: AbsolutePath | None = Field(
         None, description="Where it logs each request hop by hop, for the supervisor to read."
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import jinja2
 
 from orchestrator.errors import Problem, SpecError
-from orchestrator.processes.files import Secrets
-from orchestrator.spec import ConfigFile, Stack
+from orchestrator.processes.secrets import Secrets
+from orchestrator.spec import Account, ConfigFile, Stack
 
 
 class Templates:
@@ -39,7 +40,11 @@ class Templates:
             raise SpecError("stack", [problem]) from error
         return text
 
-    def render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
+    def render(
+        self, name: str, files: Mapping[str, ConfigFile], *, masked: bool = False
+    ) -> dict[str, str]:
+        """Texts by path. `masked`: with the secrets' names in place of them. Raises SpecError,
+        ResourceError for a secret that is not there."""
         environment = jinja2.Environment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
@@ -49,7 +54,9 @@ class Templates:
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
             "bridge": self._bridge,
-            "secret": self._secrets.get,
+            "secret": str if masked else self._secrets.get,
+            "sha256": lambda text: sha256(text.encode()).hexdigest(),
+            "accounts": self._accounts,
             "stack": self._stack.name,
             "services": list(self._stack.services),
         }
@@ -62,10 +69,21 @@ class Templates:
             problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
             raise SpecError("stack", [problem]) from error
 
+    def describe(
+        self, name: str, files: Mapping[str, ConfigFile], secrets: Iterable[str]
+    ) -> dict[str, str]:
+        """What of files and secrets stays the same when secrets are rotated."""
+        return {**self.render(name, files, masked=True), **dict.fromkeys(secrets, "")}
+
     def _address(self, service: str) -> str:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return str(self._whole.address_of(service))
+
+    def _accounts(self, service: str) -> Mapping[str, Account]:
+        if service not in self._whole.services:
+            raise jinja2.UndefinedError(f"unknown service {service}")
+        return self._whole.services[service].accounts
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

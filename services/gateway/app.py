@@ -26,6 +26,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from shared import metrics
+from shared.account import Account
 from shared.hops import (
     DELAY_S,
     FORWARDS_HEADER,
@@ -40,7 +41,7 @@ from shared.hops import (
 )
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
-from shared.settings import secret, setting
+from shared.settings import setting
 
 log = logging.getLogger("gateway")
 
@@ -352,7 +353,8 @@ async def on_startup(app: web.Application) -> None:
         connection_class=TimedConnection,
         host=REDIS_HOST,
         port=int(setting("REDIS_PORT", "6379")),
-        password=secret("REDIS_PASSWORD_FILE"),
+        credential_provider=Account(),
+        driver_info=None,  # it would tell the server of itself, which no account may
         socket_timeout=1,
         socket_connect_timeout=1,
         max_connections=CONNECTIONS_PER_SERVICE,
