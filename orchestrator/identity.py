@@ -14,6 +14,8 @@ from orchestrator.processes.connections import Connection, established
 from orchestrator.processes.service import Service
 from orchestrator.replay import Identity
 
+MONITORING = "monitoring"  # the layer whose programs only look
+
 
 def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
     """Of each node that has one: inode, interface indexes, or pid and start time."""
@@ -42,19 +44,30 @@ def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identit
 async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     """Connections between two services of the lab, each from both of its ends.
 
-    Not those within one namespace: they pass nothing that could be rebuilt, so only their own
-    programs end them, as Prometheus does when an exporter's server is slow.
+    Not those within one namespace, which pass nothing that could be rebuilt, and not those of
+    the monitoring: Prometheus ends a scrape that takes too long, whatever else goes on.
     """
     spaces = {
         node.resource.name: node.resource.path
         for node in nodes.values()
         if isinstance(node.resource, Namespace)
     }
+    observers = {
+        node.resource.program.namespace
+        for node in nodes.values()
+        if isinstance(node.resource, Service) and node.layer == MONITORING
+    }
     addresses = {
-        node.resource.address.ip for node in nodes.values() if isinstance(node.resource, Veth)
+        node.resource.address.ip
+        for node in nodes.values()
+        if isinstance(node.resource, Veth) and node.resource.namespace not in observers
     }
     found = await established(spaces)
-    return {each for each in found if each.remote in addresses and each.remote != each.local}
+    return {
+        each
+        for each in found
+        if each.remote != each.local and {each.remote, each.local} <= addresses
+    }
 
 
 def cut_by(
