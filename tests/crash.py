@@ -12,6 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
+from orchestrator import rotation
 from orchestrator.commands.target import Target
 from orchestrator.events import Record
 
@@ -40,6 +41,8 @@ def main() -> None:
         elif command == "down":
             await app.down([killer], volumes=False, complain=sys.stderr.write)
             await target.leave(app)
+        elif command == "rotate":
+            await rotation.rotate(app, (), [killer], complain=sys.stderr.write)
         else:
             found = await app.blast_radius(command, cascade=False, with_deps=True)
             await app.replay(found, [killer], complain=sys.stderr.write)

@@ -6,6 +6,7 @@ import json
 import stat
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -50,7 +51,7 @@ def list_(target: Target, as_json: bool) -> None:
         click.echo(f"{row['secret']:{width}}  {age:>12}  {row['mode']:4}  {readers}{note}")
 
 
-def _rows(app: App) -> list[dict[str, object]]:
+def _rows(app: App) -> list[dict[str, Any]]:
     kept = app.compiler.secrets
     under_way = kept.rotation()
     processes = {**app.stack.services, **app.stack.jobs}
