@@ -46,6 +46,20 @@ def published(value: Any) -> Any:
     return {"host": int(match[1]), "service": int(match[2])}
 
 
+def _flow_port(value: Any) -> Any:
+    """`443`, `443/tcp` or `53/udp`, always with the protocol."""
+    text = f"{value}/tcp" if type(value) is int else value
+    match = re.fullmatch(r"(\d{1,5})(?:/(tcp|udp))?", text) if isinstance(text, str) else None
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise ValueError(f"{value!r} is no port; write 443 or 53/udp")
+    return f"{int(match[1])}/{match[2] or 'tcp'}"
+
+
+def one_or_more(value: Any) -> Any:
+    """A single text is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
 def _in_stack(value: str) -> str:
     if value.startswith("/") or ".." in value.split("/"):
         raise ValueError(f"{value!r} must lie below the stack file's directory")
@@ -70,7 +84,20 @@ Name = Annotated[
 ]
 # IFNAMSIZ is checked by hand, for its own message.
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+FlowPort = Annotated[
+    str,
+    BeforeValidator(_flow_port),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 65535},
+                {"type": "string", "pattern": r"^\d{1,5}(/(tcp|udp))?$"},
+            ]
+        }
+    ),
+]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),

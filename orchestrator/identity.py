@@ -9,6 +9,7 @@ from orchestrator.engine.plan import Node
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
 from orchestrator.processes.connections import Connection, established
 from orchestrator.processes.service import Service
@@ -81,9 +82,10 @@ def cut_by(
 def through(
     connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
 ) -> set[Connection]:
-    """Connections over a touched link. It breaks none: both ends keep their addresses, TCP
-    sends again; but a program with a short patience may close one meanwhile."""
-    links = {name for name in touched if isinstance(nodes[name].resource, Veth)}
+    """Connections over a touched link, or past a touched policy. It breaks none: both ends keep
+    their addresses, TCP sends again; but a program with a short patience may close one meanwhile,
+    and one that was refused before may give up its others."""
+    links = {name for name in touched if isinstance(nodes[name].resource, Veth | Policy)}
     return _with_end_in(connections, nodes, _namespaces(nodes, links))
 
 
@@ -97,7 +99,7 @@ def _namespaces(nodes: Mapping[str, Node], names: Collection[str]) -> set[str]:
     found = set()
     for name in names:
         match nodes[name].resource:
-            case Veth(namespace=path):
+            case Veth(namespace=path) | Policy(namespace=path):
                 found.add(paths[path])
             case Service(program=program) if program.namespace is not None:
                 found.add(paths[program.namespace])

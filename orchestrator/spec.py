@@ -21,17 +21,23 @@ from pydantic import (
 from orchestrator.fields import (
     AbsolutePath,
     Bytes,
+    FlowPort,
     InterfaceName,
     Name,
     Port,
     Seconds,
     StackPath,
     Text,
+    Variable,
+    one_or_more,
     published,
     signal_name,
 )
 from orchestrator.lab import IFNAMSIZ
 
+ONE_OR_MORE: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
 
 
@@ -148,9 +154,7 @@ class ConfigFile(Model):
 
     template: StackPath | None = None
     content: Text | None = None
-    on_host: bool = Field(
-        False, description="Also link it at the same path on the host, to look at."
-    )
+    on_host: bool = Field(False, description="Also linked at the same path on the host.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -163,11 +167,7 @@ class When(Model):
     """What this host must have; a service without it is left out, with a word."""
 
     programs: Annotated[
-        tuple[Text, ...],
-        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-        ),
+        tuple[Text, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
     ] = Field(
         alias="program",
         min_length=1,
@@ -177,13 +177,10 @@ class When(Model):
 
 
 class Account(Model):
-    """An account of a server, PostgreSQL or Redis: what `audit` must find that it may."""
+    """An account at PostgreSQL or Redis: its password, and what `audit` must find it may do."""
 
-    secret: Name = Field(description="Name of the secret that is its password.")
-    may: tuple[Text, ...] = Field(
-        description="PostgreSQL: `SELECT on table (columns)` or a role it is member of; "
-        "Redis: rules of ACL SETUSER."
-    )
+    secret: Name
+    may: tuple[Text, ...] = Field(description="`SELECT on table (column)`, a role; ACL rules.")
 
 
 class Limits(Model):
@@ -199,16 +196,13 @@ class Process(Model):
     user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$")] = Field(
         "auto", description="auto: a user id of its own without a host account; or a name."
     )
-    environment: dict[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text
-    ] = {}
+    environment: dict[Variable, Text] = {}
     files: dict[AbsolutePath, ConfigFile] = {}
     secrets: tuple[Name, ...] = ()
     rotation: Literal["restart", "live", "only"] = Field(
         "restart",
-        description="When a secret of it is rotated: restart it; live: it reads secrets anew for "
-        "each connection (a job: it is run, and makes the server take them); only, for jobs: "
-        "as live, and it is no part of `up`.",
+        description="When a secret of it is rotated: restart it; live: it reads secrets anew (a "
+        "job: is run, to make its server take them); only: a job that is run for nothing else.",
     )
     needs: dict[Name, Condition | None] = {}
     retry: Retry = Retry()  # type: ignore[call-arg]
@@ -218,9 +212,7 @@ class Process(Model):
     )
 
     limits: Limits = Limits()  # type: ignore[call-arg]
-    host_files: tuple[AbsolutePath, ...] = Field(
-        (), description="More of the host that it may read, at the same path."
-    )
+    host_files: tuple[AbsolutePath, ...] = Field((), description="More of the host's to read.")
 
     @model_validator(mode="before")
     @classmethod
@@ -249,6 +241,10 @@ class Service(Process):
     )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
     listen: Listen | None = None
+    outbound: Literal["allowed", "denied"] | tuple[FlowPort, ...] = Field(
+        "allowed",
+        description="To the outside: allowed, denied, or to these ports only, e.g. [443, 53/udp].",
+    )
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
     stop: Stop = Stop()  # type: ignore[call-arg]
 
@@ -269,6 +265,21 @@ class Job(Process):
     creates: AbsolutePath | None = Field(
         None, description="It is done for good once this path exists (in a data directory)."
     )
+
+
+class Flow(Model):
+    """Connections that may be made besides those that follow from needs."""
+
+    sources: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="from", min_length=1, description="Services, or host: the lab's host.")
+    targets: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="to", min_length=1, description="Services, or host: the lab's host.")
+    ports: tuple[FlowPort, ...] = Field(
+        (), description="E.g. [9100, 53/udp]; default: every port that the target declares."
+    )
+    why: str = Field("", description="Shown by `orchestrator policy`.")
 
 
 class Expect(Model):
@@ -341,6 +352,9 @@ class Stack(Model):
     secrets: tuple[Name, ...] = Field((), description="Random passwords made at first start.")
     services: dict[Name, Service] = Field(min_length=1, max_length=1000)
     jobs: dict[Name, Job] = {}
+    flows: tuple[Flow, ...] = Field(
+        (), description="Connections besides those from who needs to what is needed."
+    )
     checks: dict[Name, Check] = {}
     supervision: Supervision = Supervision()  # type: ignore[call-arg]
 

@@ -41,10 +41,18 @@ class Templates:
         return text
 
     def render(
-        self, name: str, files: Mapping[str, ConfigFile], *, masked: bool = False
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        *,
+        masked: bool = False,
     ) -> dict[str, str]:
-        """Texts by path. `masked`: with the secrets' names in place of them. Raises SpecError,
-        ResourceError for a secret that is not there."""
+        """The files of one process; `settings` is what the stack file gives it as environment.
+
+        `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
+        secret that is not there.
+        """
         environment = jinja2.Environment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
@@ -59,6 +67,7 @@ class Templates:
             "accounts": self._accounts,
             "stack": self._stack.name,
             "services": list(self._stack.services),
+            "environment": settings,
         }
         try:
             return {
@@ -70,10 +79,14 @@ class Templates:
             raise SpecError("stack", [problem]) from error
 
     def describe(
-        self, name: str, files: Mapping[str, ConfigFile], secrets: Iterable[str]
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        secrets: Iterable[str],
     ) -> dict[str, str]:
         """What of files and secrets stays the same when secrets are rotated."""
-        return {**self.render(name, files, masked=True), **dict.fromkeys(secrets, "")}
+        return {**self.render(name, files, settings, masked=True), **dict.fromkeys(secrets, "")}
 
     def _address(self, service: str) -> str:
         if service not in self._whole.services:

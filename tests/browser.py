@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Playwright  # noqa: TC002
-from rig import World  # noqa: TC002
+from playwright.sync_api import Browser, Page, Playwright
+from rig import World
 
 CHROMIUM = "chromium-headless-shell"
 PAGE = "http://127.0.0.1:9464/"

@@ -23,6 +23,7 @@ from orchestrator.linux import in_own_thread, inside
 from orchestrator.processes import procfs, seccomp
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.sandbox import Sandbox
+from orchestrator.terminal import whole_lines
 
 LOG_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000  # a larger log is put aside as NAME.log.1 at the next start
@@ -50,10 +51,12 @@ def tail(log: Path, *, lines: int = LOG_LINES, since: int = 0) -> tuple[str, ...
         with log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(since, end - 64_000))
-            text = file.read().decode(errors="replace")
+            data = file.read().rstrip()
     except OSError:
         return ()
-    return tuple(deque((line.rstrip() for line in text.splitlines()), maxlen=lines))
+    if not data:
+        return ()
+    return tuple(deque((line.rstrip() for line in whole_lines(data + b"\n")), maxlen=lines))
 
 
 async def start(

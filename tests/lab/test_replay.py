@@ -85,6 +85,7 @@ def test_replay_of_a_namespace_takes_its_service_along(shop: World) -> None:
     planned = shop.orchestrator("replay", "netns:order-service", "--dry-run", "--json").json()
     assert set(planned["rebuilt"]) == {
         "netns:order-service",
+        "policy:order-service",
         "veth:order-service",
         "service:order-service",
     }
