@@ -1,8 +1,8 @@
 -- Each role has what its service's queries name, and no way to make anything of its own.
 REVOKE ALL ON DATABASE shop FROM PUBLIC;
 GRANT CONNECT ON DATABASE shop TO product, orders, monitoring;
-REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
-REVOKE CONNECT ON DATABASE template1 FROM PUBLIC;
+REVOKE ALL ON DATABASE postgres FROM PUBLIC;
+REVOKE ALL ON DATABASE template1 FROM PUBLIC;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
 REVOKE SELECT ON products FROM orders;
