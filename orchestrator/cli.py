@@ -38,6 +38,7 @@ COMMANDS = {
     "validate": ("check", "Check a stack file."),
     "schema": ("check", "Print the stack file's JSON Schema, for editors."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
+    "audit": ("audit", "Check live processes and servers for rights that they must not have."),
     "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
     "why": ("why", "Why a node does not answer: the first broken layer, with the evidence."),
     "graph": ("draw", "The dependency graph."),
