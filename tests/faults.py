@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -31,12 +30,7 @@ def program(shop: World, service: str) -> int:
 
 
 def kill_tree(service: str) -> Fault:
-    def act(shop: World) -> None:
-        for pid in shop.sandbox_pids(service):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    return act
+    return lambda shop: shop.kill(service)
 
 
 def kill_program(service: str) -> Fault:

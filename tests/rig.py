@@ -6,10 +6,12 @@ internet, both with addresses of 203.0.113.0/24 (RFC 5737). The root namespace i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -228,6 +230,12 @@ class World:
     def sandbox_pids(self, service: str) -> list[int]:
         """A service's processes that carry its mark: the waiter and all inside."""
         return [pid for pid, _ in self._marked(f"service:{service}\0")]
+
+    def kill(self, service: str) -> None:
+        """Kills all of a service's processes."""
+        for pid in self.sandbox_pids(service):
+            with contextlib.suppress(ProcessLookupError):  # one's end ends others
+                os.kill(pid, signal.SIGKILL)
 
     def _marked(self, node: str) -> list[tuple[int, str]]:
         mark = f"@{self.host}/{node}".encode()

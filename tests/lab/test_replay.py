@@ -131,9 +131,7 @@ def test_replay_without_a_name_mends_what_is_broken_and_only_that(shop: World) -
     assert "nothing is broken" in shop.orchestrator("replay").ok().out
     before = identities(shop)
     shop.on_host("ip", "link", "delete", "veth-redis-br").ok()
-    for pid in shop.sandbox_pids("order-service"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    shop.kill("order-service")
     chain = next(
         line.split()[0][1:]
         for line in shop.on_host("iptables-save", "-t", "nat").ok().out.splitlines()
