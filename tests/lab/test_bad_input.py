@@ -12,12 +12,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from names import next_name
 from raw import ask, connect
 from rig import Done, World, run
+from warm import Warm
 
 GOOD = """\
 name: tiny
@@ -39,7 +39,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     try:
         yield world
     finally:
-        world.orchestrator("down", "--volumes", stack=write(world, GOOD))
         world.remove()
 
 
@@ -97,8 +96,8 @@ WORDS: dict[str, Words] = {
     "exec in an unknown service": Words(("exec", "../../etc", "true"), "unknown service"),
     "shell in an unknown service": Words(("shell", "a;b"), "unknown service"),
     "trace of no id": Words(("trace", "x;y"), "is no trace id"),
-    "analysis of an unknown run": Words(("analyze", "blame", "--run", "../x"), "unknown run"),
-    "comparison of unknown runs": Words(("analyze", "diff", "../a", "b"), "unknown run"),
+    "analysis of an unknown run": Words(("analyze", "blame", "--run", "../x"), "no run is"),
+    "comparison of unknown runs": Words(("analyze", "diff", "../a", "b"), "no run is recorded"),
     **{f"host {name!r}": Words(("up",), "is no name for a network namespace", host=name)
        for name in (*PATH_TRICKS, *SHELL_TRICKS, "x" * 300, "é", "a b")},
     "host by environment": Words(
@@ -113,7 +112,7 @@ WORDS: dict[str, Words] = {
 }  # fmt: skip
 
 
-def command(world: World, case: Words) -> Done:
+def command(world: World, warm: Warm, case: Words) -> Done:
     if case.host == "-":  # nothing but the environment says which lab
         return run(sys.executable, "-m", "orchestrator", *case.words, env=case.env)
     words = world.words(*case.words[:1])
@@ -124,13 +123,23 @@ def command(world: World, case: Words) -> Done:
     rest = case.words[2:] if case.words[0] == "analyze" else case.words[1:]
     if "--live" in rest:
         rest = ("--live",)  # the other one is there already
-    return run(*words, *rest, env=case.env)
+    return warm.run([*words, *rest])[0]
 
 
 @pytest.fixture(scope="module")
-def known(place: World) -> dict[str, Any]:
-    """The host as it was, so that it is looked at once after each case instead of twice."""
-    return dict(place.fingerprint())
+def warm() -> Iterator[Warm]:
+    process = Warm()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def untouched(place: World) -> Iterator[None]:
+    """The host is as it was when all of this is over."""
+    before = place.fingerprint()
+    yield
+    assert place.fingerprint() == before
+    assert not Path("/pwned").exists()
 
 
 def assert_refused(done: Done, says: str) -> None:
@@ -142,15 +151,11 @@ def assert_refused(done: Done, says: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_bad_words_are_refused_and_change_nothing(
-    place: World, known: dict[str, Any], name: str
-) -> None:
+def test_bad_words_are_refused_and_change_nothing(place: World, warm: Warm, name: str) -> None:
     write(place, GOOD)
     before = files(place.state, place.run_dir)
-    assert_refused(command(place, WORDS[name]), WORDS[name].says)
+    assert_refused(command(place, warm, WORDS[name]), WORDS[name].says)
     assert files(place.state, place.run_dir) == before
-    assert place.fingerprint() == known
-    assert not Path("/pwned").exists()
 
 
 # -- stack files ------------------------------------------------------------------------------
@@ -192,15 +197,12 @@ STACKS: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_bad_stack_file_is_refused_and_changes_nothing(
-    place: World, known: dict[str, Any], name: str
-) -> None:
+def test_bad_stack_file_is_refused_and_changes_nothing(place: World, warm: Warm, name: str) -> None:
     text, says = STACKS[name]
     write(place, text)
     before = files(place.state, place.run_dir)
-    assert_refused(place.orchestrator("up"), says)
+    assert_refused(*warm.run(place.words("up")), says)
     assert files(place.state, place.run_dir) == before
-    assert place.fingerprint() == known
 
 
 # -- what lies where files should be ----------------------------------------------------------
@@ -252,7 +254,7 @@ def make(path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_special_file_is_refused_and_nothing_is_changed(
-    place: World, known: dict[str, Any], name: str, tmp_path: Path
+    place: World, warm: Warm, name: str, tmp_path: Path
 ) -> None:
     where, below, kind = SPECIAL[name]
     here = World(place.host, place.outside, tmp_path / "state", tmp_path / "run",
@@ -262,11 +264,10 @@ def test_special_file_is_refused_and_nothing_is_changed(
     root = getattr(here, where)
     make(root / below.format(lab=f"tiny@{place.host}") if below else root, kind)
     victim, before = Path("/etc/hosts").stat(), files(tmp_path)
-    for command_ in ("up", "down", "status"):
-        assert_refused(here.orchestrator(command_), "cannot ")
+    for done in warm.run(*(here.words(each) for each in ("up", "down", "status"))):
+        assert_refused(done, "cannot ")
     assert files(tmp_path) == before
     assert Path("/etc/hosts").stat() == victim
-    assert place.fingerprint() == known
 
 
 # -- requests ---------------------------------------------------------------------------------
