@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from names import next_name
 from raw import ask, connect
-from rig import Done, World, run
+from rig import GROUPS, Done, World, run
 from warm import Warm
 
 GOOD = """\
@@ -96,8 +96,8 @@ WORDS: dict[str, Words] = {
     "exec in an unknown service": Words(("exec", "../../etc", "true"), "unknown service"),
     "shell in an unknown service": Words(("shell", "a;b"), "unknown service"),
     "trace of no id": Words(("trace", "x;y"), "is no trace id"),
-    "analysis of an unknown run": Words(("analyze", "blame", "--run", "../x"), "no run is"),
-    "comparison of unknown runs": Words(("analyze", "diff", "../a", "b"), "no run is recorded"),
+    "analysis of an unknown run": Words(("analyze", "blame", "--run", "../x"), "no journal"),
+    "comparison of unknown runs": Words(("analyze", "diff", "../a", "b"), "no journal"),
     **{f"host {name!r}": Words(("up",), "is no name for a network namespace", host=name)
        for name in (*PATH_TRICKS, *SHELL_TRICKS, "x" * 300, "é", "a b")},
     "host by environment": Words(
@@ -115,12 +115,10 @@ WORDS: dict[str, Words] = {
 def command(world: World, warm: Warm, case: Words) -> Done:
     if case.host == "-":  # nothing but the environment says which lab
         return run(sys.executable, "-m", "orchestrator", *case.words, env=case.env)
-    words = world.words(*case.words[:1])
-    if case.words[0] == "analyze":
-        words = world.words(*case.words[:2])
+    length = 2 if case.words[0] in GROUPS else 1
+    words, rest = world.words(*case.words[:length]), case.words[length:]
     if case.host:
         words[words.index(world.host)] = case.host
-    rest = case.words[2:] if case.words[0] == "analyze" else case.words[1:]
     if "--live" in rest:
         rest = ("--live",)  # the other one is there already
     return warm.run([*words, *rest])[0]
@@ -274,7 +272,7 @@ def test_special_file_is_refused_and_nothing_is_changed(
 
 DEEP = "[" * 20_000
 BODIES: dict[str, tuple[bytes, set[int]]] = {
-    "nothing": (b"", {400}),
+    "nothing": (b"", {400, 415}),
     "no JSON": (b"{", {400}),
     "random bytes": (bytes(range(256)), {400}),
     "zero bytes": (b"\0" * 100, {400}),
