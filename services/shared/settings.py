@@ -25,7 +25,7 @@ def secret(name: str) -> str | None:
 def passwords(name: str) -> list[str]:
     """The secret of now and, while it is being rotated, its next one: one of them is right.
 
-    To be asked for each connection. None if the variable is not set.
+    To be asked for each connection. Empty if the variable is not set.
     """
     path = os.environ.get(name)
     if path is None:
