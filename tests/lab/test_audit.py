@@ -160,7 +160,6 @@ services:
     ("word", "instead", "failed"),
     [
         ("--bounding-set=-all", "--bounding-set=-all,+net_raw", {"2.2"}),
-        ("--no-new-privs", "", {"2.3"}),
         ("--seccomp", "--sync-fd", {"2.4"}),  # an option that takes the descriptor and its number
         ("--unshare-ipc", "", {"2.5"}),
         ("--ro-bind-try /usr", "--bind /usr", {"2.6"}),
