@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rig import World
 
+from orchestrator.kernel import nftables
+
 SERVICES = {
     "nginx-lb": "nginx",
     "api-gateway": "gateway",
@@ -80,6 +82,15 @@ def unmount(service: str) -> Fault:
     return lambda shop: shop.direct("umount", f"/run/netns/{shop.host}.{service}").ok()
 
 
+def delete_guard(shop: World) -> None:
+    """As `nft delete table bridge NAME` does it."""
+    namespace = Path("/run/netns", shop.host)
+    for name in nftables.tables(nftables.BRIDGE, namespace):
+        body = nftables.named(nftables.TABLE_NAME, name)
+        kind, flags = nftables.DELETE_TABLE, nftables.NLM_F_ACK
+        nftables.commit([nftables.message(kind, flags, nftables.BRIDGE, body)], namespace)
+
+
 FAULTS: dict[str, Fault] = {
     **{f"{name} killed with all its processes": kill_tree(name) for name in PROGRAMS},
     **{f"{name}: its program killed": kill_program(name) for name in PROGRAMS},
@@ -122,6 +133,7 @@ FAULTS: dict[str, Fault] = {
         "postgres-db",
         *("bash", "-ec", "iptables-save | grep -v -e ' from-' | iptables-restore"),
     ),
+    "table that guards the bridge's ports deleted": delete_guard,
     "ip_forward turned off": on_host("sysctl", "-qw", "net.ipv4.ip_forward=0"),
     "route_localnet turned off": on_host("sysctl", "-qw", "net.ipv4.conf.br-app.route_localnet=0"),
 }

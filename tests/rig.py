@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.kernel import nftables
+
 ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "services" / "stack.yaml"
 HOST_ADDRESS, OUTSIDE_ADDRESS = "203.0.113.2", "203.0.113.1"
@@ -208,6 +210,7 @@ class World:
             "addresses": lines("ip", "-o", "-4", "addr"),
             "routes": lines("ip", "-4", "route", "show", "table", "all"),
             "rules": rules,
+            "bridge rules": nftables.tables(nftables.BRIDGE, Path("/run/netns", self.host)),
             "sysctls": [
                 line for line in lines("sysctl", "-a", "-r", "^net") if not line.startswith(moving)
             ],
