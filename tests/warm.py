@@ -15,7 +15,7 @@ from typing import Any
 from rig import Done
 
 MODULES = (
-    *("aiohttp", "asyncpg", "redis.asyncio", "pyroute2.netlink.rtnl.ifinfmsg"),
+    *("aiohttp", "asyncpg", "redis.asyncio"),
     *("orchestrator.commands.why", "orchestrator.commands.replay", "orchestrator.commands.look"),
     *("orchestrator.diagnosis.examine", "orchestrator.diagnosis.report"),
 )

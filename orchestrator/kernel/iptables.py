@@ -9,15 +9,25 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import HostError, ResourceError
+from orchestrator.kernel.messages import attribute, request
 from orchestrator.linux import in_thread, inside
 
 TIMEOUT_S = 20.0
+
+# linux/netfilter/nfnetlink.h, nf_tables.h: batches are for subsystem 10 (nftables)
+NETLINK_NETFILTER, RECEIVE_BYTES, NLM_F_ACK = 12, 1 << 16, 0x4
+NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
+NFNL_BATCH = struct.pack("=BB", socket.AF_UNSPEC, 0) + struct.pack("!H", 10)
+NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
+NFT_MSG_DELTABLE, NFTA_TABLE_NAME = 10 << 8 | 2, 1
 COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
 
 
@@ -132,13 +142,20 @@ async def restore(text: str) -> None:
 
 
 def drop_table(name: str) -> None:
-    """Deletes an empty table of the nft variant, which iptables itself cannot.
+    """Deletes an empty table `ip NAME` of the nft variant, which iptables itself cannot.
 
     Raises nothing: an empty table that stays is harmless.
     """
-
-    with contextlib.suppress(Exception):
-        from pyroute2.nftables.main import NFTables
-
-        with NFTables(nfgen_family=2) as tables:  # AF_INET, `table ip NAME`
-            tables.table("del", name=name)
+    delete = attribute(NFTA_TABLE_NAME, name.encode() + b"\0")
+    batch = request(NFNL_MSG_BATCH_BEGIN, 0, NFNL_BATCH)
+    batch += request(NFT_MSG_DELTABLE, NLM_F_ACK, NFGENMSG + delete)
+    batch += request(NFNL_MSG_BATCH_END, 0, NFNL_BATCH)
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
+        ) as channel,
+    ):
+        channel.settimeout(TIMEOUT_S)
+        channel.send(batch)
+        channel.recv(RECEIVE_BYTES)  # its acknowledgement: the batch was carried out
