@@ -27,7 +27,7 @@ verify: bootstrap ## prove namespaces, bridge, pings, NAT, port forward and API 
 	$(RUN) verify $(ARGS)
 
 test: lint ## everything that CI runs: lint, unit tests, tests in namespaces (root)
-	$(SUDO) .venv/bin/python -m pytest tests $(ARGS)
+	$(SUDO) .venv/bin/python -m pytest tests -n 2 --dist loadfile $(ARGS)
 
 unit: bootstrap-dev ## the fast tests only; no root needed
 	.venv/bin/python -m pytest tests/unit $(ARGS)

@@ -57,6 +57,7 @@ need ping iputils-ping
 [ -n "$(find_postgres)" ] || missing+=(postgresql)
 # The platform runs without these: its stack file leaves out what is not installed.
 welcome=()
+compgen -G '/usr/lib/*/libseccomp.so.2' >/dev/null || welcome+=(libseccomp2) # systemd has it too
 for exporter in prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter; do
     have "$exporter" || welcome+=("$exporter")
 done

@@ -30,6 +30,7 @@ MODULES = {  # what to load or build where a trial fails: lsmod(8) names
     "iptables conntrack": "xt_conntrack",
     "iptables comment": "xt_comment",
 }
+OPTIONAL = {"bridge tables": "nf_tables"}  # CONFIG_NF_TABLES_BRIDGE; a lab lives without
 TOOLS = ("bwrap", "setpriv", "iptables-save", "iptables-restore")  # without them nothing runs
 HELPERS = ("ip", "ping", "curl", "unshare")  # for verify, doctor and people
 HELPER_PACKAGES = {
@@ -91,6 +92,8 @@ def kernel(results: Mapping[str, str], *, is_root: bool) -> Iterator[Finding]:
     for name, error in results.items():
         if not error:
             yield ok(f"kernel: {name}", "works")
+        elif name in OPTIONAL:
+            yield warn(f"kernel: {name}", error, f"modprobe {OPTIONAL[name]}, or live without")
         elif not is_root:
             yield warn(f"kernel: {name}", f"without root: {error}", "use sudo to know")
         elif module := MODULES.get(name):
@@ -273,5 +276,18 @@ def user_ids(taken: Sequence[str], *, has_last: bool) -> Finding:
     return ok("user ids", f"{span} are free for services")
 
 
-def cgroup(*, is_v2: bool) -> Finding:
-    return ok("cgroup", "version 2" if is_v2 else "version 1: enough, no limits are set by it")
+def limits(lacking: Mapping[str, str], version: int) -> Finding:
+    """Control groups for memory and tasks: cgroups(7)."""
+    if not lacking:
+        return ok("limits", f"memory and tasks of each service, by cgroup v{version}")
+    why = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
+    text = f"no control group for {why}; instead each process has RLIMIT_DATA or RLIMIT_NPROC"
+    mend = "a host, or a container with a writable /sys/fs/cgroup and its controllers delegated"
+    return warn("limits", text, mend)
+
+
+def seccomp(*, has_library: bool) -> Finding:
+    if has_library:
+        return ok("seccomp", "system calls that no service needs are denied")
+    text = "libseccomp is not installed: no filter of system calls"
+    return warn("seccomp", text, "apt-get install libseccomp2")

@@ -160,6 +160,14 @@ class DriftFound:
 
 
 @dataclass(frozen=True, slots=True)
+class HealingGivenUp:
+    """What was healed broke again and again: it is left as it is until somebody mends it."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """Something worth telling that changes nothing, e.g. a setting left as it is."""
 
@@ -196,6 +204,7 @@ Event = (
     | ProcessStarted
     | ProcessExited
     | DriftFound
+    | HealingGivenUp
     | Noticed
     | CancelRequested
     | RunFinished
@@ -217,7 +226,8 @@ class Record:
 
 
 def encode(record: Record) -> str:
-    """One line of JSON, without the newline."""
+    """One line of JSON, without the newline, that a terminal may be shown: a node's reasons
+    and logs come from anywhere."""
     fields = {
         each.name: getattr(record.event, each.name) for each in dataclasses.fields(record.event)
     }
@@ -229,7 +239,13 @@ def encode(record: Record) -> str:
         "event": type(record.event).__name__,
         **fields,
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isprintable() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    """Control characters beyond those of ASCII, which JSON escapes anyway, and their like."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def decode(line: str) -> Record:

@@ -11,7 +11,12 @@ from orchestrator.needs import topological
 from orchestrator.processes.connections import Connection
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.
-REBUILT_WITH = {("netns", "veth"), ("netns", "service"), ("mount", "netns")}
+REBUILT_WITH = {
+    ("netns", "veth"),
+    ("netns", "policy"),
+    ("netns", "service"),
+    ("mount", "netns"),
+}
 MENDED_WITH = {("bridge", "veth")}
 
 # Foundations stay when their layer is replayed and they are whole: taking a namespace away
@@ -155,11 +160,14 @@ def prove(
     kept: Collection[Connection],
     fragile: Collection[Connection],
     now: Collection[Connection],
+    reset: Collection[str],
 ) -> Proof:
     """Compares identities of the nodes outside, and connections that no touched process has.
 
     `fragile` ones of `kept` go over a touched link: alive they count, closed by their own
-    programs meanwhile they are no disturbance of ours.
+    programs meanwhile they are no disturbance of ours. `reset` are the namespaces in which
+    connections broke off: elsewhere those that are gone were closed by their programs, as a
+    pool does with what it has too much of.
     """
     disturbed = [
         f"{name} was {before[name]}, is {after.get(name)}"
@@ -171,7 +179,7 @@ def prove(
         f"connection {each.namespace} {each.local}:{each.local_port} → "
         f"{each.remote}:{each.remote_port} is gone"
         for each in sorted(lost)
-        if each not in fragile
+        if each not in fragile and each.namespace in reset
     ]
     nodes = sum(name in outside for name in before)
     return Proof(nodes, len(kept) - len(lost), tuple(disturbed))

@@ -12,17 +12,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from orchestrator import linux
-from orchestrator.kernel import sysctl
+from orchestrator.kernel import nftables, sysctl
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.rtnetlink import new_bridge, new_veth, set_link
+from orchestrator.processes import seccomp
 from orchestrator.processes.sandbox import STACK_DIR, Sandbox, User
 
 TIMEOUT_S = 20.0
+BRIDGE_TABLES = "bridge tables"
 BRIDGE, PORT, PEER = "br-try", "veth-try-br", "veth-try"
 MAC = "02:00:00:00:00:{:02x}"  # locally administered
 ANYBODY = User(61184, 61184, "try")  # first of systemd's DynamicUser range, as services have
@@ -94,7 +96,9 @@ def pidfd() -> None:
 def sandbox() -> None:
     """A program runs in the sandbox that every service gets."""
     box = Sandbox(("true",), ANYBODY, "try", read_only={STACK_DIR: Path("/usr")})
-    _run(box.words(info_fd=2), "")
+    denied = seccomp.descriptor()
+    words = box.words(info_fd=2, seccomp_fd=denied)
+    _run(words, "", keep=[] if denied is None else [denied])
 
 
 def rule(text: str) -> None:
@@ -105,9 +109,21 @@ def rule(text: str) -> None:
     _run([program, "--noflush"], text.format(bridge=BRIDGE) + "\nCOMMIT\n")
 
 
-def _run(words: list[str], text: str) -> None:
+def bridge_tables() -> None:
+    """Rules where frames enter a bridge, for the guard against false addresses."""
+    if not nftables.is_supported(nftables.BRIDGE):
+        raise OSError("no nf_tables for bridges: frames with another's address are not dropped")
+
+
+def _run(words: list[str], text: str, *, keep: Sequence[int] = ()) -> None:
     done = subprocess.run(
-        words, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        words,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        pass_fds=keep,
     )
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -122,6 +138,7 @@ def trials(*, is_root: bool) -> dict[str, Callable[[], None]]:
         "named namespace": named_namespace,
         "network settings": settings,
         "pidfd": pidfd,
+        BRIDGE_TABLES: bridge_tables,
     }
     found |= {name: partial(rule, text) for name, text in RULES.items()}
     if is_root:  # a user namespace has one user id only, and services get one each

@@ -9,25 +9,18 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import socket
-import struct
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import HostError, ResourceError
-from orchestrator.kernel.messages import attribute, request
+from orchestrator.kernel import nftables
 from orchestrator.linux import in_thread, inside
 
 TIMEOUT_S = 20.0
-
-# linux/netfilter/nfnetlink.h, nf_tables.h: batches are for subsystem 10 (nftables)
-NETLINK_NETFILTER, RECEIVE_BYTES, NLM_F_ACK = 12, 1 << 16, 0x4
-NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 0x10, 0x11
-NFNL_BATCH = struct.pack("=BB", socket.AF_UNSPEC, 0) + struct.pack("!H", 10)
-NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)
-NFT_MSG_DELTABLE, NFTA_TABLE_NAME = 10 << 8 | 2, 1
+PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
 
 
@@ -89,6 +82,9 @@ class Tables:
         )
 
 
+NO_TABLES = Tables((), {}, {})
+
+
 def parse(text: str) -> Tables:
     """iptables-save -c output."""
     table, rules = "", []
@@ -113,7 +109,7 @@ def parse(text: str) -> Tables:
 def _run(
     program: str, arguments: Sequence[str], text: str | None = None, namespace: Path | None = None
 ) -> str:
-    path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+    path = shutil.which(program, path=PATH)
     if path is None:
         raise HostError(f"{program} is not installed", mend="apt-get install iptables")
     with inside(namespace):
@@ -136,26 +132,28 @@ async def save(namespace: Path | None = None) -> Tables:
     return parse(await in_thread(_run, "iptables-save", ["-c"], None, namespace))
 
 
-async def restore(text: str) -> None:
+async def restore(text: str, namespace: Path | None = None) -> None:
     """Carries out the changes, each table as a whole. Raises ResourceError, HostError."""
-    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text)
+    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text, namespace)
+
+
+@cache
+def is_nft() -> bool:
+    """Whether iptables here is the variant that keeps its rules in nf_tables."""
+    path = shutil.which("iptables-restore", path=PATH)
+    return path is not None and "nft" in Path(path).resolve().name
 
 
 def drop_table(name: str) -> None:
-    """Deletes an empty table `ip NAME` of the nft variant, which iptables itself cannot.
+    """Deletes an empty table of the nft variant, which iptables itself cannot.
 
     Raises nothing: an empty table that stays is harmless.
     """
-    delete = attribute(NFTA_TABLE_NAME, name.encode() + b"\0")
-    batch = request(NFNL_MSG_BATCH_BEGIN, 0, NFNL_BATCH)
-    batch += request(NFT_MSG_DELTABLE, NLM_F_ACK, NFGENMSG + delete)
-    batch += request(NFNL_MSG_BATCH_END, 0, NFNL_BATCH)
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER
-        ) as channel,
-    ):
-        channel.settimeout(TIMEOUT_S)
-        channel.send(batch)
-        channel.recv(RECEIVE_BYTES)  # its acknowledgement: the batch was carried out
+    gone = nftables.message(
+        nftables.DELETE_TABLE,
+        nftables.NLM_F_ACK,
+        nftables.IPV4,
+        nftables.named(nftables.TABLE_NAME, name),
+    )
+    with contextlib.suppress(OSError):
+        nftables.commit([gone])

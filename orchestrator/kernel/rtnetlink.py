@@ -93,9 +93,12 @@ def _number(kind: int, value: int) -> bytes:
     return attribute(kind, NUMBER.pack(value))
 
 
+def _mac(address: str) -> bytes:
+    return attribute(IFLA_ADDRESS, bytes.fromhex(address.replace(":", "")))
+
+
 def _named(name: str, mac: str, group: int) -> bytes:
-    address = attribute(IFLA_ADDRESS, bytes.fromhex(mac.replace(":", "")))
-    return _text(IFLA_IFNAME, name) + address + _number(IFLA_GROUP, group)
+    return _text(IFLA_IFNAME, name) + _mac(mac) + _number(IFLA_GROUP, group)
 
 
 def _kind(name: str, data: bytes) -> bytes:
@@ -128,9 +131,12 @@ def set_link(
     alias: str | None = None,
     group: int | None = None,
     master: int | None = None,
+    mac: str | None = None,
 ) -> Request:
     """Changes what is given."""
     changes = []
+    if mac is not None:
+        changes.append(_mac(mac))
     if alias is not None:
         changes.append(attribute(IFLA_IFALIAS, alias.encode()))
     if group is not None:

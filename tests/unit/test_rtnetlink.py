@@ -74,6 +74,8 @@ def test_changes_of_a_link_name_only_what_changes() -> None:
     found = understood(rtnetlink.set_link(7, master=3, group=GROUP), ifinfmsg)
     assert (found["flags"], found["change"]) == (0, 0)
     assert dict(found["attrs"]) == {"IFLA_GROUP": GROUP, "IFLA_MASTER": 3}
+    found = understood(rtnetlink.set_link(7, mac=MAC), ifinfmsg)
+    assert dict(found["attrs"]) == {"IFLA_ADDRESS": MAC}
 
 
 def test_hairpin_is_a_setting_of_the_port() -> None:
