@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import sys
 import tempfile
 import time
@@ -12,6 +15,7 @@ from names import next_name
 from rig import ROOT, SHOP, World, run
 
 from bench.lag import p99_ms
+from bench.resident import cpu_s
 from bench.rows import Bound, Row, Section, at_most, ratio
 from orchestrator.app import load_stack
 from orchestrator.sights.timings import last_times
@@ -26,6 +30,8 @@ METHOD = (
     "state directory: PostgreSQL's data directory is made by initdb. No supervisor: it starts "
     "after the platform serves."
 )
+
+COMPOSE = "Docker Compose is left out: it needs an engine and its images, which the bench has not."
 
 
 def measure(rounds: int) -> Section:
@@ -74,7 +80,9 @@ class _Shop:
 
     def round(self) -> None:
         world = self._world
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._timed("cold", lambda: world.orchestrator("up").ok())
+        self._add("cpu", self._cpu_since(before))
         self._add("cold ratio", self._last("up"))
         self._add("sequential", sequential_s())
         self._timed("again", lambda: world.orchestrator("up").ok())
@@ -92,6 +100,17 @@ class _Shop:
     @property
     def _journal(self) -> Path:
         return self._world.state / f"shop@{self._world.host}" / "journal.jsonl"
+
+    def _cpu_since(self, before: resource.struct_rusage) -> float:
+        """Of the command with the jobs that it waited for, and of all services so far."""
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+        services = 0.0
+        for name in load_stack(SHOP)[0].services:
+            for pid in self._world.sandbox_pids(name):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    services += cpu_s(pid)
+        return own + services
 
     def _last(self, command: str) -> float:
         """The last run's wall time ÷ the nodes' own time along its critical path."""
@@ -117,6 +136,12 @@ class _Shop:
         return [
             cold,
             sequential,
+            seconds("processor time of all that a cold `up` starts", "cpu"),
+            Row(
+                "the same ÷ cores: no start is faster",
+                [value / (os.cpu_count() or 1) for value in self._found["cpu"]],
+                "s",
+            ),
             ratio("`up`, cold ÷ the script", cold, sequential, at_most(0.5)),
             seconds("`up`, warm: data is there", "warm", at_most(0.8)),
             seconds("`up`, nothing to do", "again"),
@@ -132,4 +157,4 @@ class _Shop:
         ]
 
     def notes(self) -> list[str]:
-        return [METHOD, "The critical path of a cold `up`:"]
+        return [METHOD, COMPOSE, "The critical path of a cold `up`:"]
