@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orchestrator import former
+from orchestrator import document, former
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -49,6 +49,7 @@ from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
+from orchestrator.regular import read_text
 from orchestrator.replay import (
     Proof,
     Radius,
@@ -364,7 +365,7 @@ def require_root() -> None:
 def load_stack(path: Path) -> tuple[Stack, str]:
     """The stack in the file and its text. Raises UsageError, SpecError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, limit=document.MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the stack file {path}: {error}") from error
     return parse_stack(text, str(path)), text
