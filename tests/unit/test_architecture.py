@@ -24,7 +24,7 @@ BANNED = {
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
 }
 OWNERS = {
-    "pyroute2": ("kernel", "hostfacts.py"),
+    "pyroute2": ("hostfacts.py",),
     "tenacity": ("engine/retry.py",),
     "asyncpg": ("processes/probes.py", "audit/servers.py"),
     "redis": ("processes/probes.py", "audit/servers.py"),

@@ -1,8 +1,13 @@
 -- Each role has what its service's queries name, and no way to make anything of its own.
 REVOKE ALL ON DATABASE shop FROM PUBLIC;
 GRANT CONNECT ON DATABASE shop TO product, orders, monitoring;
-REVOKE ALL ON DATABASE postgres FROM PUBLIC;
-REVOKE ALL ON DATABASE template1 FROM PUBLIC;
+DO $$
+DECLARE other text;
+BEGIN
+    FOR other IN SELECT datname FROM pg_database WHERE datname <> 'shop' AND datallowconn LOOP
+        EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', other);
+    END LOOP;
+END $$;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
 REVOKE SELECT ON products FROM orders;
