@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import jinja2
+from jinja2.sandbox import SandboxedEnvironment
 
 from orchestrator.errors import Problem, SpecError
-from orchestrator.processes.files import Secrets
-from orchestrator.spec import ConfigFile, Stack
+from orchestrator.processes.secrets import Secrets
+from orchestrator.regular import read_text
+from orchestrator.spec import Account, ConfigFile, Stack
+
+MAX_BYTES = 1_000_000
 
 
 class Templates:
@@ -32,7 +37,7 @@ class Templates:
             return file.content
         path = self._directory / str(file.template)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, limit=MAX_BYTES)
             jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
         except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
             problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
@@ -40,10 +45,19 @@ class Templates:
         return text
 
     def render(
-        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        *,
+        masked: bool = False,
     ) -> dict[str, str]:
-        """The files of one process; `settings` is what the stack file gives it as environment."""
-        environment = jinja2.Environment(
+        """The files of one process; `settings` is what the stack file gives it as environment.
+
+        `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
+        secret that is not there.
+        """
+        environment = SandboxedEnvironment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
@@ -52,7 +66,9 @@ class Templates:
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
             "bridge": self._bridge,
-            "secret": self._secrets.get,
+            "secret": str if masked else self._secrets.get,
+            "sha256": lambda text: sha256(text.encode()).hexdigest(),
+            "accounts": self._accounts,
             "stack": self._stack.name,
             "services": list(self._stack.services),
             "environment": settings,
@@ -62,14 +78,31 @@ class Templates:
                 path: environment.from_string(self._read(name, file)).render(context)
                 for path, file in files.items()
             }
-        except jinja2.TemplateError as error:
+        except SpecError:
+            raise
+        except Exception as error:
             problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
             raise SpecError("stack", [problem]) from error
+
+    def describe(
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        secrets: Iterable[str],
+    ) -> dict[str, str]:
+        """What of files and secrets stays the same when secrets are rotated."""
+        return {**self.render(name, files, settings, masked=True), **dict.fromkeys(secrets, "")}
 
     def _address(self, service: str) -> str:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return str(self._whole.address_of(service))
+
+    def _accounts(self, service: str) -> Mapping[str, Account]:
+        if service not in self._whole.services:
+            raise jinja2.UndefinedError(f"unknown service {service}")
+        return self._whole.services[service].accounts
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

@@ -180,6 +180,7 @@ def test_graph_comes_up_before_ones_eyes(
         (["-H", "Host: localhost:9464"], "200"),
         (["-H", "Host: rebound.example:9464"], "403"),
         (["-H", "Sec-Fetch-Site: cross-site"], "403"),
+        (["-H", "Origin: http://rebound.example:9464"], "403"),
         (["-X", "POST"], "405"),
         (["-X", "DELETE"], "405"),
     ],
