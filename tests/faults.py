@@ -23,6 +23,9 @@ SERVICES = {
     "postgres-db": "pg",
     "prometheus": "prom",
 }
+# They live in Prometheus' namespace, with no link of their own.
+EXPORTERS = ("nginx-exporter", "postgres-exporter", "redis-exporter")
+PROGRAMS = (*SERVICES, *EXPORTERS)
 Fault = Callable[[World], object]
 
 
@@ -89,9 +92,9 @@ def delete_guard(shop: World) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    **{f"{name} killed with all its processes": kill_tree(name) for name in SERVICES},
-    **{f"{name}: its program killed": kill_program(name) for name in SERVICES},
-    **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in SERVICES},
+    **{f"{name} killed with all its processes": kill_tree(name) for name in PROGRAMS},
+    **{f"{name}: its program killed": kill_program(name) for name in PROGRAMS},
+    **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in PROGRAMS},
     **{f"{name}: out of file descriptors": starve(name) for name in SERVICES},
     **{
         f"bridge's end of {name}'s veth set down": on_host(
@@ -119,7 +122,9 @@ FAULTS: dict[str, Fault] = {
     "name of order-service's namespace unmounted": unmount("order-service"),
     "nat table flushed": on_host("iptables", "-t", "nat", "-F"),
     "rules of FORWARD flushed": on_host("iptables", "-F", "FORWARD"),
-    "policy of FORWARD turned to DROP": on_host("iptables", "-P", "FORWARD", "DROP"),
+    "policy of FORWARD turned to DROP": on_host(
+        "bash", "-ec", "iptables -P FORWARD ACCEPT; iptables -P FORWARD DROP"
+    ),
     "a rule that drops all put first in FORWARD": on_host(
         "iptables", "-I", "FORWARD", "1", "-j", "DROP"
     ),
