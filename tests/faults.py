@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rig import World
+from books import words_of
+from rig import World, eventually
 
 from orchestrator.kernel import nftables
 
@@ -70,6 +72,22 @@ def starve(service: str) -> Fault:
     return act
 
 
+def backends(shop: World, doing: str) -> list[int]:
+    """PostgreSQL's processes for clients whose title ends so."""
+    first = program(shop, "postgres-db")
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    return [pid for pid, title in titles.items() if title.rstrip(" \0").endswith(doing)]
+
+
+def stop_new_backend(shop: World) -> None:
+    """One process of many, and one that was not there a moment ago."""
+    words = shlex.join(words_of(shop, "SELECT pg_sleep(100)"))
+    shop.on_host("bash", "-c", f"{words} >/dev/null 2>&1 &").ok()
+    eventually(lambda: bool(backends(shop, "SELECT")))
+    os.kill(backends(shop, "SELECT")[0], signal.SIGSTOP)
+
+
 def on_host(*words: str) -> Fault:
     return lambda shop: shop.on_host(*words).ok()
 
@@ -108,6 +126,7 @@ FAULTS: dict[str, Fault] = {
         )
         for name, short in SERVICES.items()
     },
+    "postgres-db: a new backend hangs (SIGSTOP)": stop_new_backend,
     "veth of redis-cache deleted": on_host("ip", "link", "delete", "veth-redis-br"),
     "address of postgres-db removed": within(
         "postgres-db", "ip", "addr", "del", "10.0.0.60/16", "dev", "veth-pg"

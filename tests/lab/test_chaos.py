@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from books import Books, words_of
 from buyers import Tally
 from chaos import chaos, supervised_shop
-from faults import program, serves, whole
+from faults import backends, program, serves, whole
 from rig import eventually
 
 if TYPE_CHECKING:
@@ -51,14 +50,9 @@ def test_transaction_of_a_killed_backend_leaves_no_trace(shop: World) -> None:
     )
     first = program(shop, "postgres-db")
 
-    def backends() -> list[int]:
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-        return [pid for pid, title in titles.items() if title.rstrip(" \0").endswith("SELECT")]
-
     try:
-        eventually(lambda: len(backends()) == 1)
-        os.kill(backends()[0], signal.SIGKILL)
+        eventually(lambda: len(backends(shop, "SELECT")) == 1)
+        os.kill(backends(shop, "SELECT")[0], signal.SIGKILL)
         assert client.wait(timeout=60) != 0
     finally:
         client.kill()

@@ -33,6 +33,11 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
         for name in SERVICES
         for end in ("bridge's", "inner")
     },
+    "postgres-db: a new backend hangs (SIGSTOP)": (
+        "postgres-db",
+        "listener",
+        "service:postgres-db",
+    ),
     "veth of redis-cache deleted": ("redis-cache", "link", "veth:redis-cache"),
     "address of postgres-db removed": ("postgres-db", "link", "veth:postgres-db"),
     "default route of api-gateway removed": ("api-gateway", "route", "veth:api-gateway"),
