@@ -45,9 +45,9 @@ from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
 from orchestrator.processes import cgroup, procfs
 from orchestrator.processes.connections import Connection, resets
-from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.preload import Preload
+from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
 from orchestrator.regular import read_text
@@ -61,6 +61,7 @@ from orchestrator.replay import (
     targets,
 )
 from orchestrator.resource import Observation, State
+from orchestrator.rotation import finish
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -179,12 +180,16 @@ class App:
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
-                result = await self._run("prune", orphans, Action.REMOVE, sights, complain)
+                result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
             sights = [*sights, Preload(self._probed())]
-            return await self._run("up", nodes, Action.ENSURE, sights, complain)
+            result = await self.run("up", nodes, Action.ENSURE, sights, complain)
+            left = self.compiler.secrets.rotation()
+            if left is None or result.outcome is Outcome.FAILED:
+                return result
+            return await finish(self, left, sights, complain=complain)
 
     def _probed(self) -> set[str]:
         """The kinds of probes that services are asked with."""
@@ -250,7 +255,7 @@ class App:
             drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name]) for name in hung}
-            return await self._run(
+            return await self.run(
                 "heal", acted, Action.ENSURE, sights, complain, rebuild=hung, first=drift
             )
 
@@ -275,7 +280,7 @@ class App:
             connections, resets_before = await inner_connections(nodes), await resets(spaces(nodes))
             kept = connections - cut_by(connections, nodes, touched)
             acted = subgraph(nodes, touched | plan.radius.felt)
-            result = await self._run(
+            result = await self.run(
                 "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
             )
             after = identities(nodes, self.compiler.netlink)
@@ -293,7 +298,7 @@ class App:
         require_root()
         with lock(self.lab, "down", patience_s=PATIENCE_S):
             nodes = {**self.nodes, **self._orphans()}
-            result = await self._run("down", nodes, Action.REMOVE, sights, complain)
+            result = await self.run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
                 self.forget(volumes=volumes)
         return result
@@ -322,7 +327,7 @@ class App:
         with one_look():
             return {name: await node.resource.observe() for name, node in self.nodes.items()}
 
-    async def _run(
+    async def run(
         self,
         command: str,
         nodes: Mapping[str, Node],
@@ -332,6 +337,8 @@ class App:
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
     ) -> Result:
+        """One run over these nodes, told to the journal and the sights; the caller holds the
+        lab."""
         bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=complain)
         book = journal.Journal(self.lab.journal, complain)
         bus.add(book.append)

@@ -84,6 +84,7 @@ Name = Annotated[
 ]
 # IFNAMSIZ is checked by hand, for its own message.
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 FlowPort = Annotated[
     str,

@@ -48,12 +48,15 @@ def _entries(directory: Path) -> Iterator[Path]:
 def _check(path: Path, wanted: int, *, follow: bool) -> None:
     try:
         kind = stat.S_IFMT(path.lstat().st_mode)
-        if kind == stat.S_IFLNK and follow:
-            kind = stat.S_IFMT(path.stat().st_mode)
     except OSError as error:
-        if error.errno in NOT_OURS_TO_SAY and not path.is_symlink():
+        if error.errno in NOT_OURS_TO_SAY:
             return
         raise UsageError(f"cannot use {path}: {error.strerror}") from error
+    if kind == stat.S_IFLNK and follow:
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except OSError as error:
+            raise UsageError(f"cannot use {path}: {error.strerror}") from error
     if kind != wanted:
         found = KINDS.get(kind, "something else")
         raise UsageError(

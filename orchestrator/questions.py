@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from orchestrator.processes import probes
 from orchestrator.processes.check import CheckProbe, Request
-from orchestrator.processes.files import Secrets
+from orchestrator.processes.secrets import Secrets
 from orchestrator.spec import Check, Stack
 
 
@@ -22,16 +20,16 @@ def probes_of(stack: Stack, name: str, secrets: Secrets) -> list[probes.Probe]:
         found.append(probes.HttpProbe(url, ready.http.status, ready.http.contains))
     if ready.postgres is not None:
         want = ready.postgres
-        password = _password(secrets, want.password)
-        found.append(probes.PostgresProbe(host, want.port, want.database, want.user, password))
+        passwords = _passwords(secrets, want.password)
+        found.append(probes.PostgresProbe(host, want.port, want.database, want.user, passwords))
     if ready.redis is not None:
-        password = _password(secrets, ready.redis.password)
-        found.append(probes.RedisProbe(host, ready.redis.port, ready.redis.user, password))
+        passwords = _passwords(secrets, ready.redis.password)
+        found.append(probes.RedisProbe(host, ready.redis.port, ready.redis.user, passwords))
     return found
 
 
-def _password(secrets: Secrets, secret: str | None) -> Callable[[], str | None]:
-    return lambda: secrets.get(secret) if secret else None
+def _passwords(secrets: Secrets, secret: str | None) -> probes.Passwords:
+    return lambda: secrets.valid(secret) if secret else (None,)
 
 
 def check_probe(check: Check) -> CheckProbe:

@@ -28,6 +28,7 @@ from orchestrator.fields import (
     Seconds,
     StackPath,
     Text,
+    Variable,
     one_or_more,
     published,
     signal_name,
@@ -153,9 +154,7 @@ class ConfigFile(Model):
 
     template: StackPath | None = None
     content: Text | None = None
-    on_host: bool = Field(
-        False, description="Also link it at the same path on the host, to look at."
-    )
+    on_host: bool = Field(False, description="Also linked at the same path on the host.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -177,6 +176,13 @@ class When(Model):
     otherwise: str = Field("", description="What `up` says when the service is left out.")
 
 
+class Account(Model):
+    """An account at PostgreSQL or Redis: its password, and what `audit` must find it may do."""
+
+    secret: Name
+    may: tuple[Text, ...] = Field(description="`SELECT on table (column)`, a role; ACL rules.")
+
+
 class Limits(Model):
     """What all processes of a service or job together may take."""
 
@@ -190,11 +196,14 @@ class Process(Model):
     user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$")] = Field(
         "auto", description="auto: a user id of its own without a host account; or a name."
     )
-    environment: dict[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Text
-    ] = {}
+    environment: dict[Variable, Text] = {}
     files: dict[AbsolutePath, ConfigFile] = {}
     secrets: tuple[Name, ...] = ()
+    rotation: Literal["restart", "live", "only"] = Field(
+        "restart",
+        description="When a secret of it is rotated: restart it; live: it reads secrets anew (a "
+        "job: is run, to make its server take them); only: a job that is run for nothing else.",
+    )
     needs: dict[Name, Condition | None] = {}
     retry: Retry = Retry()  # type: ignore[call-arg]
     deadline_s: Seconds = Field(60.0, alias="deadline")
@@ -203,9 +212,7 @@ class Process(Model):
     )
 
     limits: Limits = Limits()  # type: ignore[call-arg]
-    host_files: tuple[AbsolutePath, ...] = Field(
-        (), description="More of the host that it may read, at the same path."
-    )
+    host_files: tuple[AbsolutePath, ...] = Field((), description="More of the host's to read.")
 
     @model_validator(mode="before")
     @classmethod
@@ -228,6 +235,7 @@ class Service(Process):
     data: tuple[AbsolutePath, ...] = Field(
         (), description="Directories that are kept over restarts and `down`."
     )
+    accounts: dict[Name, Account] = {}
     path_log: AbsolutePath | None = Field(
         None, description="Where it logs each request hop by hop, for the supervisor to read."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pwd
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Interface
@@ -24,12 +24,13 @@ from orchestrator.linux import NETNS_DIR
 from orchestrator.policies import guard_of, host_rules_of, policies_of
 from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
-from orchestrator.processes.files import Folder, Secrets
+from orchestrator.processes.files import Folder
 from orchestrator.processes.gate import Probes, ServiceGate
 from orchestrator.processes.hostlink import HostLink
 from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
 from orchestrator.processes.sandbox import User
+from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Program, Service
 from orchestrator.programs import search_path
 from orchestrator.questions import check_probe, probes_of
@@ -91,9 +92,24 @@ class Compiler:
         uids = uids_of(self.lab, self.stack.services)
         for name in self.stack.services:
             found += self._service(name, uids[name])
-        found += [self._job(name, uids[job.of]) for name, job in self.stack.jobs.items()]
+        found += [
+            self._job(name, uids[job.of])
+            for name, job in self.stack.jobs.items()
+            if job.rotation != "only"
+        ]
         gates = [name for name, check in self.stack.checks.items() if check.gate]
         found += [self._check(name) for name in gates]
+        return {node.name: node for node in found}
+
+    def rotating(self, names: Collection[str]) -> dict[str, Node]:
+        """Jobs that make servers take new secrets, as far as they know one of those."""
+        uids = uids_of(self.lab, self.stack.services)
+        found = [
+            self._job(name, uids[job.of])
+            for name, job in self.stack.jobs.items()
+            if job.rotation != "restart"
+            and {*job.secrets, *self.stack.services[job.of].secrets} & {*names}
+        ]
         return {node.name: node for node in found}
 
     # -- network -------------------------------------------------------------------------
@@ -259,6 +275,7 @@ class Compiler:
         data = {path: kept / path.strip("/").replace("/", "-") for path in service.data}
         if service.path_log is not None:
             data[str(Path(service.path_log).parent)] = self.lab.path_logs(of)
+        described = partial(self.templates.describe, label, files, spec.environment, names)
         user = self._user(spec.user if spec.user != "auto" else service.user, name, of, uid)
         return Program(
             node=label,
@@ -267,7 +284,8 @@ class Compiler:
             user=user,
             environment={**self._environment(), **spec.environment},
             files=partial(self.templates.render, label, files, spec.environment),
-            secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
+            secrets=partial(self.secrets.files, names),
+            described=described if spec.rotation != "restart" else None,
             data=data,
             stack_dir=self.directory,
             namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,

@@ -248,6 +248,12 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             if probe is not None and probe.password and probe.password not in secrets:
                 path = ("services", name, "readiness", kind, "password")
                 complain(path, f"unknown secret {probe.password}")
+        if service.rotation == "only":
+            complain(("services", name, "rotation"), "only a job can be for rotation alone")
+        for account, given in service.accounts.items():
+            if given.secret not in secrets:
+                path = ("services", name, "accounts", account, "secret")
+                complain(path, f"unknown secret {given.secret}")
         if service.command is None and service.readiness != Readiness():  # type: ignore[call-arg]
             complain(("services", name, "readiness"), "there is no command that could be ready")
     for name, check in stack.checks.items():

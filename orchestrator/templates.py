@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from orchestrator.errors import Problem, SpecError
-from orchestrator.processes.files import Secrets
+from orchestrator.processes.secrets import Secrets
 from orchestrator.regular import read_text
-from orchestrator.spec import ConfigFile, Stack
+from orchestrator.spec import Account, ConfigFile, Stack
 
 MAX_BYTES = 1_000_000
 
@@ -44,9 +45,18 @@ class Templates:
         return text
 
     def render(
-        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        *,
+        masked: bool = False,
     ) -> dict[str, str]:
-        """The files of one process; `settings` is what the stack file gives it as environment."""
+        """The files of one process; `settings` is what the stack file gives it as environment.
+
+        `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
+        secret that is not there.
+        """
         environment = SandboxedEnvironment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
@@ -56,7 +66,9 @@ class Templates:
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
             "bridge": self._bridge,
-            "secret": self._secrets.get,
+            "secret": str if masked else self._secrets.get,
+            "sha256": lambda text: sha256(text.encode()).hexdigest(),
+            "accounts": self._accounts,
             "stack": self._stack.name,
             "services": list(self._stack.services),
             "environment": settings,
@@ -72,10 +84,25 @@ class Templates:
             problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
             raise SpecError("stack", [problem]) from error
 
+    def describe(
+        self,
+        name: str,
+        files: Mapping[str, ConfigFile],
+        settings: Mapping[str, str],
+        secrets: Iterable[str],
+    ) -> dict[str, str]:
+        """What of files and secrets stays the same when secrets are rotated."""
+        return {**self.render(name, files, settings, masked=True), **dict.fromkeys(secrets, "")}
+
     def _address(self, service: str) -> str:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return str(self._whole.address_of(service))
+
+    def _accounts(self, service: str) -> Mapping[str, Account]:
+        if service not in self._whole.services:
+            raise jinja2.UndefinedError(f"unknown service {service}")
+        return self._whole.services[service].accounts
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

@@ -11,7 +11,7 @@ import jinja2
 from orchestrator import document
 from orchestrator.app import App
 from orchestrator.errors import Problem, SpecError
-from orchestrator.processes.files import Secrets
+from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.spec import Process
 

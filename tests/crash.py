@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from orchestrator import rotation
 from orchestrator.app import App
 from orchestrator.commands.target import Target
 from orchestrator.engine.bus import Sight
@@ -53,6 +54,8 @@ async def work(target: Target, app: App, command: str, sights: list[Sight]) -> N
     elif command == "down":
         await app.down(sights, volumes=False, complain=complain)
         await target.leave(app)
+    elif command == "rotate":
+        await rotation.rotate(app, (), sights, complain=complain)
     elif command == "heal":
         await app.heal(await app.broken(app.nodes), {}, complain=complain, sights=sights)
     else:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "services" / "stack.yaml"
 HOST_ADDRESS, OUTSIDE_ADDRESS = "203.0.113.2", "203.0.113.1"
 TIMEOUT_S = 120.0
-GROUPS = {"analyze"}  # commands whose first word is a command of its own
+GROUPS = {"analyze", "secrets"}  # commands whose first word is a command of its own
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json
     app = target.enter(create=True, max_workers=max_workers)
     refuse_if_busy(app.lab)
     present = resident.find(app.lab)
-    if present is not None and (no_supervise or present.digest != app.fingerprint()):
+    half_rotated = app.compiler.secrets.rotation() is not None
+    outdated = present is not None and (half_rotated or present.digest != app.fingerprint())
+    if outdated or (present is not None and no_supervise):
         resident.stop(app.lab)  # it would bring back what was before
         present = None
     started_first = live and present is None

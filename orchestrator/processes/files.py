@@ -10,44 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import ResourceError
-
 IDENTITY = "trusted.orchestrator.id"
-SECRET_BYTES = 24  # 192 bits, 32 characters of base64
-
-
-class Secrets:
-    """Random passwords, made at first start, mode 0600 in a directory of root's alone."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._known: dict[str, str] = {}
-
-    def ensure(self, names: tuple[str, ...]) -> None:
-        """Makes those that do not exist. Each appears whole or not at all."""
-        self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in names:
-            path = self._directory / name
-            if not path.exists():
-                draft = self._directory / f".{name}.new"
-                write_private(draft, secrets.token_urlsafe(SECRET_BYTES))
-                draft.rename(path)
-
-    def get(self, name: str) -> str:
-        """The secret's text. Raises ResourceError if it was not made yet."""
-        try:
-            self._known[name] = (self._directory / name).read_text()
-        except OSError as error:
-            raise ResourceError(f"secret:{name}", "read", str(error)) from error
-        return self._known[name]
-
-    def restore(self) -> None:
-        """Writes back what we have read and somebody has deleted since: what runs has it."""
-        for name, text in self._known.items():
-            path = self._directory / name
-            if not path.exists():
-                self._directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-                write_private(path, text)
 
 
 def write_private(path: Path, text: str, *, uid: int = 0, gid: int = 0, mode: int = 0o600) -> None:
@@ -101,6 +64,20 @@ class Folder:
             write_private(outside, text, uid=uid, gid=gid, mode=mode)
             placed[inside] = outside
         return placed
+
+    def publish(self, inside: str, texts: Mapping[str, str], *, uid: int, gid: int) -> Path:
+        """A directory that holds exactly these files, each whole at every instant, also for a
+        program that has it mounted. Returns where it is on the host."""
+        directory = self.path / "files" / inside.lstrip("/")
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            draft = self.path / f".{name}"
+            write_private(draft, text, uid=uid, gid=gid, mode=0o400)
+            draft.rename(directory / name)
+        for path in directory.iterdir():
+            if path.name not in texts:
+                path.unlink()
+        return directory
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

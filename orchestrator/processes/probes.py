@@ -7,8 +7,9 @@ everything else that a command loads. `load` does it beforehand.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,10 @@ BODY_LIMIT_BYTES = 1_000_000
 
 # By the kind of the probe, in the order in which they are wanted first when a lab comes up.
 LIBRARIES = {"redis": "redis.asyncio", "postgres": "asyncpg", "http": "aiohttp"}
+
+
+# Those that may be right: two while a secret is being rotated.
+Passwords = Callable[[], Sequence[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,22 @@ class PostgresProbe:
     port: int
     database: str
     user: str
-    password: Callable[[], str | None]
+    passwords: Passwords
     kind: str = "postgres"
 
     async def check(self) -> Answer:
+        import asyncpg
+
+        *others, last = self.passwords()
+        for password in others:
+            with contextlib.suppress(asyncpg.InvalidPasswordError):
+                return await self._ask(password)
+        try:
+            return await self._ask(last)
+        except asyncpg.InvalidPasswordError as error:
+            return Answer(False, str(error))
+
+    async def _ask(self, password: str | None) -> Answer:
         import asyncpg
 
         try:
@@ -108,7 +125,7 @@ class PostgresProbe:
                 port=self.port,
                 database=self.database,
                 user=self.user,
-                password=self.password(),
+                password=password,
                 timeout=PROBE_TIMEOUT_S,
                 ssl=False,
             )
@@ -116,6 +133,8 @@ class PostgresProbe:
                 value = await connection.fetchval("SELECT 1")
             finally:
                 await connection.close(timeout=PROBE_TIMEOUT_S)
+        except asyncpg.InvalidPasswordError:
+            raise
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             return Answer(False, str(error))
         return Answer(value == 1, f"SELECT 1 on {self.database}: {value}")
@@ -128,7 +147,7 @@ class RedisProbe:
     host: str
     port: int
     user: str | None
-    password: Callable[[], str | None]
+    passwords: Passwords
     kind: str = "redis"
 
     async def check(self) -> Answer:
@@ -136,11 +155,13 @@ class RedisProbe:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
+        # Redis takes either of two: that of now is right at any time.
         client = redis.Redis(
             host=self.host,
             port=self.port,
             username=self.user,
-            password=self.password(),
+            password=self.passwords()[0],
+            driver_info=None,  # it would tell the server of itself, which no account need
             socket_timeout=PROBE_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),  # asking again is the gate's work
         )

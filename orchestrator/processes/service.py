@@ -49,6 +49,7 @@ class Program:
     environment: Mapping[str, str]
     files: Render
     secrets: Render
+    described: Render | None  # in the digest in place of files and secrets: it lives with new ones
     data: Mapping[str, Path]  # path inside → directory on the host
     stack_dir: Path
     namespace: Path | None
@@ -62,8 +63,9 @@ class Program:
     nice: int = 0
     host_files: tuple[str, ...] = ()  # what it sees of the host, besides what all see
 
-    @cached_property
     def _texts(self) -> dict[str, str]:
+        if self.described is not None:
+            return dict(self.described())
         secrets = {f"{SECRETS_DIR}/{name}": text for name, text in self.secrets().items()}
         return {**self.files(), **secrets}
 
@@ -74,7 +76,7 @@ class Program:
             self.command,
             [self.user.uid, self.user.gid],
             dict(self.environment),
-            self._texts,
+            self._texts(),
             {inside: str(path) for inside, path in self.data.items()},
             str(self.stack_dir),
             self.listener and [self.listener.port, self.listener.handover],
@@ -159,13 +161,19 @@ class Program:
 
     def _place(self) -> dict[str, Path]:
         """Files, secrets and its view of /etc, where the sandbox takes them from."""
-        own = self.folder.write(self._texts, uid=self.user.uid, gid=self.user.gid, mode=0o400)
+        own = self.folder.write(self.files(), uid=self.user.uid, gid=self.user.gid, mode=0o400)
         system = {
             "/etc/passwd": self.user.passwd(),
             "/etc/group": self.user.group(),
             "/etc/hosts": self.hosts,
         }
-        return {**own, **self.folder.write(system, uid=0, gid=0, mode=0o444)}
+        seen = {**own, **self.folder.write(system, uid=0, gid=0, mode=0o444)}
+        return {**seen, SECRETS_DIR: self.publish()} if self.secrets() else seen
+
+    def publish(self) -> Path:
+        """Puts the secrets of now where a running program sees them."""
+        uid, gid = self.user.uid, self.user.gid
+        return self.folder.publish(SECRETS_DIR, self.secrets(), uid=uid, gid=gid)
 
 
 @dataclass(frozen=True)

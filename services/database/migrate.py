@@ -14,11 +14,12 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from shared.settings import secret, setting
+from shared.settings import passwords, setting
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK = 0x5348_4F50  # "SHOP": any number that nobody else uses
 ROLES = {
+    "postgres": "POSTGRES_PASSWORD_FILE",
     "product": "PRODUCT_PASSWORD_FILE",
     "orders": "ORDERS_PASSWORD_FILE",
     "monitoring": "MONITORING_PASSWORD_FILE",
@@ -58,28 +59,40 @@ def migrate(connection: Connection) -> list[str]:
 
 
 def ensure_roles(connection: Connection) -> None:
-    """A role for each service, with its password."""
+    """A role for each service, with its password; the next one while it is being rotated."""
     known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
     for role, variable in ROLES.items():
         verb = "ALTER" if role in known else "CREATE"
         statement = sql.SQL(verb + " ROLE {} LOGIN PASSWORD {}")
-        connection.execute(statement.format(sql.Identifier(role), sql.Literal(secret(variable))))
+        connection.execute(
+            statement.format(sql.Identifier(role), sql.Literal(passwords(variable)[-1]))
+        )
     # All statistics, no tables: https://www.postgresql.org/docs/15/predefined-roles.html
     connection.execute("GRANT pg_monitor TO monitoring")
     connection.execute("ALTER ROLE monitoring CONNECTION LIMIT 3")
 
 
+def connect() -> Connection:
+    """As the superuser. Raises psycopg.OperationalError."""
+    for password in passwords("POSTGRES_PASSWORD_FILE"):
+        try:
+            return psycopg.connect(
+                host=setting("DATABASE_HOST"),
+                port=setting("DATABASE_PORT", "5432"),
+                dbname=setting("DATABASE_NAME", "shop"),
+                user="postgres",
+                password=password,
+                connect_timeout=5,
+                autocommit=True,
+            )
+        except psycopg.OperationalError as error:
+            refused = error
+    raise refused
+
+
 def main() -> None:
     try:
-        with psycopg.connect(
-            host=setting("DATABASE_HOST"),
-            port=setting("DATABASE_PORT", "5432"),
-            dbname=setting("DATABASE_NAME", "shop"),
-            user="postgres",
-            password=secret("POSTGRES_PASSWORD_FILE"),
-            connect_timeout=5,
-            autocommit=True,
-        ) as connection:
+        with connect() as connection:
             ensure_roles(connection)
             done = migrate(connection)
     except (psycopg.Error, ValueError) as error:

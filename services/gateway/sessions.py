@@ -11,10 +11,11 @@ import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from shared.account import Account
 from shared.fields import Whole
 from shared.hops import calling, frame, stamp_us
 from shared.problem import Problem
-from shared.settings import secret, setting
+from shared.settings import setting
 
 REDIS_HOST = setting("REDIS_HOST")
 REDIS = web.AppKey("REDIS", redis.Redis)
@@ -78,7 +79,8 @@ def connect(connections: int) -> redis.Redis:
         connection_class=TimedConnection,
         host=REDIS_HOST,
         port=int(setting("REDIS_PORT", "6379")),
-        password=secret("REDIS_PASSWORD_FILE"),
+        credential_provider=Account(),
+        driver_info=None,  # it would tell the server of itself, which no account may
         socket_timeout=1,
         socket_connect_timeout=1,
         max_connections=connections,

@@ -10,8 +10,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from shared.account import Account
 from shared.hops import calling, frame, stamp_us
-from shared.settings import secret, setting
+from shared.settings import setting
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class Cache:
             connection_class=TimedConnection,
             host=setting("REDIS_HOST"),
             port=int(setting("REDIS_PORT", "6379")),
-            password=secret("REDIS_PASSWORD_FILE"),
+            credential_provider=Account(),
+            driver_info=None,  # it would tell the server of itself, which no account may
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),

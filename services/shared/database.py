@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from shared.hops import calling
-from shared.settings import secret, setting
+from shared.settings import passwords, setting
 
 T = TypeVar("T")
 Connection = psycopg.Connection[dict[str, Any]]
@@ -20,10 +20,23 @@ HOP = setting("DATABASE_HOST")  # services are called by their names
 POOL_SIZE = 4  # one for each thread that serves requests
 WAIT_S = 3.0  # for a free connection, and for a server that is restarting
 PAUSE_S = 0.05
+REFUSED = "password authentication failed"  # libpq has no code for it: the server's words
 
 
 class TimedConnection(psycopg.Connection[dict[str, Any]]):
     """Accounts for the time that is spent waiting for the server."""
+
+    @classmethod
+    def connect(cls, *args: Any, **kwargs: Any) -> Any:
+        """With the password of this moment; while it is rotated, two may be."""
+        *others, last = passwords("DATABASE_PASSWORD_FILE") or [None]
+        for password in others:
+            try:
+                return super().connect(*args, **kwargs, password=password)
+            except psycopg.OperationalError as error:
+                if REFUSED not in str(error):
+                    raise
+        return super().connect(*args, **kwargs, password=last)
 
     def wait(self, *args: Any, **kwargs: Any) -> Any:
         with calling(HOP):
@@ -41,7 +54,6 @@ class Database:
                 "port": setting("DATABASE_PORT", "5432"),
                 "dbname": setting("DATABASE_NAME", "shop"),
                 "user": setting("DATABASE_USER"),
-                "password": secret("DATABASE_PASSWORD_FILE"),
                 "connect_timeout": 3,
                 "application_name": setting("DATABASE_USER"),
                 "row_factory": dict_row,

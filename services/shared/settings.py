@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -17,10 +18,22 @@ def setting(name: str, default: str | None = None) -> str:
 
 def secret(name: str) -> str | None:
     """The text of the file that the variable names; None if it is not set."""
+    found = passwords(name)
+    return found[0] if found else None
+
+
+def passwords(name: str) -> list[str]:
+    """The secret of now and, while it is being rotated, its next one: one of them is right.
+
+    To be asked for each connection. Empty if the variable is not set.
+    """
     path = os.environ.get(name)
     if path is None:
-        return None
+        return []
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        found = [Path(path).read_text(encoding="utf-8").strip()]
+        with contextlib.suppress(FileNotFoundError):
+            found.append(Path(f"{path}.next").read_text(encoding="utf-8").strip())
     except OSError as error:
         sys.exit(f"cannot start: {name} names {path}: {error.strerror}")
+    return found

@@ -35,7 +35,7 @@ def test_question_to_the_supervisor_works(watched: World, line: str) -> None:
 def test_command_of_the_readme_works(shop: World, line: str) -> None:
     for service in SERVICES:  # a private lab's namespaces have its host's name before theirs
         line = line.replace(f"netns exec {service}", f"netns exec {shop.host}.{service}")
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     if words[0] == "curl":
         words[1:1] = ["-sS", "--fail", "--max-time", "10"]
     done = shop.on_host(*words) if words[:2] != ["ip", "netns"] else shop.direct(*words)

@@ -158,10 +158,10 @@ def test_monitoring_user_of_redis_may_not(shop: World, words: list[str]) -> None
 
 def test_exporter_of_redis_needs_what_it_may(shop: World) -> None:
     """No scrape asks for anything that is refused: the server keeps a log of that."""
-    redis(shop, "default", "redis-password", "ACL", "LOG", "RESET")
+    redis(shop, "admin", "redis-admin-password", "ACL", "LOG", "RESET")
     before = value(shop, 'redis_commands_total{cmd="info"}')
     eventually(lambda: value(shop, 'redis_commands_total{cmd="info"}') > before + 2, within_s=60)
-    assert redis(shop, "default", "redis-password", "ACL", "LOG") == ""
+    assert redis(shop, "admin", "redis-admin-password", "ACL", "LOG") == ""
     for each in ("slowlog|get", "slowlog|len", "latency|latest", "client|setname"):
         assert value(shop, f'redis_commands_total{{cmd="{each}"}}') > 0
 

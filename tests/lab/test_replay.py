@@ -8,45 +8,17 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from books import query, restock
-from rig import ROOT, World, eventually
+from books import query
+from loading import load
+from rig import World, eventually
 
 from orchestrator.linux import inside
 
 LAYERS = ("bridge", "veths", "nat", "data", "services", "gateway", "edge", "monitoring")
-
-
-class Load:
-    """Clients on the host that go on until `end`."""
-
-    def __init__(self, shop: World) -> None:
-        words = ["ip", "netns", "exec", shop.host, sys.executable, str(ROOT / "tests/load.py"), "4"]
-        self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def end(self) -> dict[str, Any]:
-        out, _ = self._process.communicate(timeout=60)
-        found: dict[str, Any] = json.loads(out)
-        return found
-
-
-@contextlib.contextmanager
-def load(shop: World) -> Iterator[Load]:
-    restock(shop)
-    running = Load(shop)
-    try:
-        yield running
-    finally:
-        with contextlib.suppress(ValueError):
-            running.end()
 
 
 def orders_of(shop: World) -> int:

@@ -19,14 +19,15 @@ BANNED = {
     "sights": ("engine", "kernel", "processes", "stack", "app", "commands", "view"),
     "path": ("engine", "kernel", "sights", "stack", "app", "commands", "view", "front"),
     "view": ("engine", "sights", "commands", "supervisor", "replay"),
+    "audit": ("commands", "supervisor", "view", "front"),
     "diagnosis": ("commands", "supervisor", "view", "front"),
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
 }
 OWNERS = {
     "pyroute2": ("hostfacts.py",),
     "tenacity": ("engine/retry.py",),
-    "asyncpg": ("processes/probes.py",),
-    "redis": ("processes/probes.py",),
+    "asyncpg": ("processes/probes.py", "audit/servers.py"),
+    "redis": ("processes/probes.py", "audit/servers.py"),
     "aiohttp": ("processes", "front"),
     "pydantic": ("fields.py", "spec.py", "stackfile.py"),
     "yaml": ("document.py",),

@@ -14,7 +14,7 @@ from rig import ROOT, SHOP
 from orchestrator.app import App, open_app
 from orchestrator.errors import SpecError
 from orchestrator.presence import leave_out, words
-from orchestrator.processes.files import Secrets
+from orchestrator.processes.secrets import Secrets
 from orchestrator.spec import Stack
 from orchestrator.stackfile import parse_stack
 from orchestrator.templates import Templates

@@ -1,0 +1,1 @@
+"""Whether live processes and servers are as closed as is claimed, with the evidence."""

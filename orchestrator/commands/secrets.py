@@ -1,0 +1,119 @@
+"""`secrets`: which there are, and new ones for old while the platform serves."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+import time
+from typing import Any
+
+import click
+
+from orchestrator import resident
+from orchestrator.app import App
+from orchestrator.commands.run import (
+    Finished,
+    complain,
+    json_option,
+    run_to_end,
+    supervised,
+    watching,
+)
+from orchestrator.commands.target import Target, target_options
+from orchestrator.errors import HostError
+from orchestrator.events import Outcome
+from orchestrator.sights.console import failure_report
+
+HOUR_S, DAY_S = 3600, 86_400
+
+
+@click.group()
+def secrets() -> None:
+    """The lab's secrets: random, made at first start, readable by root alone."""
+
+
+@secrets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@target_options
+def list_(target: Target, as_json: bool) -> None:
+    """Names, ages, modes, and who reads them; never the secrets themselves."""
+    app = target.open()
+    rows = _rows(app)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    width = max((len(row["secret"]) for row in rows), default=0)
+    for row in rows:
+        age = _age(row["age_s"]) if row["age_s"] is not None else "not made yet"
+        readers = ", ".join(row["readers"]) or "nobody"
+        note = "  being rotated" if row["rotating"] else ""
+        click.echo(f"{row['secret']:{width}}  {age:>12}  {row['mode']:4}  {readers}{note}")
+
+
+def _rows(app: App) -> list[dict[str, Any]]:
+    kept = app.compiler.secrets
+    under_way = kept.rotation()
+    processes = {**app.stack.services, **app.stack.jobs}
+    rows = []
+    for name in app.stack.secrets:
+        path = kept.directory / name
+        try:
+            seen = path.stat()
+        except PermissionError as error:
+            raise HostError("only root may look at secrets", mend="run it with sudo") from error
+        except FileNotFoundError:
+            seen = None
+        rows.append(
+            {
+                "secret": name,
+                "age_s": None if seen is None else round(time.time() - seen.st_mtime),
+                "mode": "" if seen is None else f"{stat.S_IMODE(seen.st_mode):04o}",
+                "readers": [each for each, spec in processes.items() if name in spec.secrets],
+                "rotating": under_way is not None and name in under_way.names,
+            }
+        )
+    return rows
+
+
+def _age(age_s: int) -> str:
+    for unit_s, word in ((DAY_S, "days"), (HOUR_S, "hours"), (60, "minutes")):
+        if age_s >= 2 * unit_s:
+            return f"{age_s // unit_s} {word}"
+    return f"{age_s} seconds"
+
+
+@secrets.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@json_option
+@target_options
+def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
+    """Exchange secrets for new ones, all of them without NAME; no request is lost.
+
+    Servers learn the new ones first, then their clients; connections that are open stay. After
+    a crash the same command, or `up`, goes on where it ended.
+    """
+    from orchestrator import rotation
+
+    app = target.enter()
+    # It would take what it knows for what is wanted, and restart services with old secrets.
+    was_there = resident.stop(app.lab)
+    begun = time.monotonic()
+    finished = Finished()
+    with watching(app, as_json=as_json) as sights:
+        result = run_to_end(
+            app, rotation.rotate(app, names, [*sights, finished], complain=complain)
+        )
+    if result.outcome is Outcome.FAILED:
+        click.echo(failure_report(finished.steps), err=True)
+        click.echo(
+            "not finished: it serves with the old secrets and the new ones; "
+            "`orchestrator secrets rotate` or `up` goes on",
+            err=True,
+        )
+        sys.exit(1)
+    if was_there:
+        supervised(target.open(), target)
+    if not as_json:
+        count = len(names or app.stack.secrets)
+        click.echo(f"rotated {count} secrets in {time.monotonic() - begun:.2f} s")

@@ -1,0 +1,101 @@
+"""Secrets exchanged for new ones while the platform serves: servers first, then their clients.
+
+1. accept: next secrets are made; running programs that read secrets anew get them beside the old
+   ones; jobs with `rotation: live` or `only` make the servers take them.
+2. retire: the next ones become the present ones, everywhere; programs that read secrets only at
+   their start are restarted; the same jobs make the servers forget the old ones.
+
+Each step may be repeated, and the lab serves between any two of them; so after a crash the next
+`up` or `rotate` goes on where it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from orchestrator.engine.executor import Result
+from orchestrator.engine.plan import Node
+from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.events import Action, Outcome
+from orchestrator.lock import PATIENCE_S, lock
+from orchestrator.processes.secrets import Phase, Rotation
+from orchestrator.processes.service import Service
+from orchestrator.replay import subgraph
+from orchestrator.resource import State
+
+if TYPE_CHECKING:
+    from orchestrator.app import App
+    from orchestrator.engine.bus import Sight
+
+Complain = Callable[[str], None]
+
+
+async def rotate(
+    app: App, names: Collection[str], sights: list[Sight], *, complain: Complain
+) -> Result:
+    """Exchanges these secrets, all without names. Raises UsageError, BusyError, and
+    OrchestratorError if the servers that have to learn them are not up."""
+    known = app.stack.secrets
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"unknown secret {unknown[0]}; known: {', '.join(known)}")
+    wanted = tuple(names or known)
+    secrets = app.compiler.secrets
+    with lock(app.lab, "rotate", patience_s=PATIENCE_S):
+        if under_way := secrets.rotation():
+            result = await finish(app, under_way, sights, complain=complain)
+            if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
+                return result
+        await _require_up(app)
+        return await finish(app, secrets.begin(wanted), sights, complain=complain)
+
+
+async def _require_up(app: App) -> None:
+    services = [name for name, node in app.nodes.items() if isinstance(node.resource, Service)]
+    if not services or (broken := await app.broken(services)):
+        missing = ", ".join(broken) if services else "every service"
+        raise OrchestratorError(
+            f"cannot rotate secrets: {missing} is not as wanted, and has to learn the new ones\n"
+            "  mend: `orchestrator up`"
+        )
+
+
+async def finish(
+    app: App, rotation: Rotation, sights: list[Sight], *, complain: Complain
+) -> Result:
+    """Goes on with a rotation to its end; the caller holds the lab."""
+    secrets = app.compiler.secrets
+    if rotation.phase is Phase.ACCEPT:
+        _publish(app.nodes.values())
+        jobs = app.compiler.rotating(rotation.names)
+        result = await app.run(
+            "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
+        )
+        if result.outcome is Outcome.FAILED:
+            return result
+        secrets.exchange(rotation)
+    nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
+    _publish(nodes.values())
+    jobs = app.compiler.rotating(rotation.names)
+    restarted = [name for name, node in nodes.items() if await _is_outdated(node)]
+    acted = subgraph({**nodes, **jobs}, {*jobs, *restarted})
+    result = await app.run("rotate", acted, Action.ENSURE, sights, complain, rebuild=jobs)
+    if result.outcome is not Outcome.FAILED:
+        secrets.end()
+    return result
+
+
+def _publish(nodes: Collection[Node]) -> None:
+    """Puts secrets where running programs read them anew."""
+    for node in nodes:
+        if isinstance(node.resource, Service) and node.resource.program.described is not None:
+            program = node.resource.program
+            if program.folder.path.exists() and program.secrets():
+                program.publish()
+
+
+async def _is_outdated(node: Node) -> bool:
+    """Whether it is a service that was started with what is no longer so."""
+    if not isinstance(node.resource, Service):
+        return False
+    return (await node.resource.observe()).state is State.PARTIAL
