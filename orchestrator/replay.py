@@ -36,6 +36,11 @@ class Radius:
     def touched(self) -> frozenset[str]:
         return self.rebuilt | self.mended
 
+    @property
+    def everything(self) -> frozenset[str]:
+        """Touched or not: the targets and all that stands on them."""
+        return self.touched | self.felt
+
 
 def kind_of(name: str) -> str:
     return name.partition(":")[0]

@@ -24,6 +24,7 @@ from orchestrator.kernel.namespace import Namespace
 from orchestrator.onelook import one_look
 from orchestrator.processes import child
 from orchestrator.processes.service import Service
+from orchestrator.replay import radius
 
 SETTLE_S = 0.02  # changes come in bursts: one look for all of them
 TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
@@ -220,6 +221,8 @@ class Supervisor:
             return
         now_s = time.monotonic()
         due = {name for name in broken if self._healings.wait_s(name, now_s) == 0}
+        # What stands on something that has to wait would wait for it in vain.
+        due -= radius(self._app.nodes, broken - due, cascade=False).everything
         if len(due) < len(broken):
             waits = [self._healings.wait_s(name, now_s) for name in broken - due]
             asyncio.get_running_loop().call_later(min(waits) + 0.01, self._look.set)

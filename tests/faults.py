@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from books import words_of
 from rig import World, eventually
@@ -25,6 +26,9 @@ SERVICES = {
     "postgres-db": "pg",
     "prometheus": "prom",
 }
+if TYPE_CHECKING:
+    from orchestrator.app import App
+
 # They live in Prometheus' namespace, with no link of their own.
 EXPORTERS = ("nginx-exporter", "postgres-exporter", "redis-exporter")
 PROGRAMS = (*SERVICES, *EXPORTERS)
@@ -229,11 +233,22 @@ def close_observer(shop: World) -> None:
         found.close()
 
 
+def programs(app: App) -> Iterator[list[int]]:
+    """Pids of what each service runs."""
+    from orchestrator.processes import vitals
+    from orchestrator.processes.service import Service
+
+    for node in app.nodes.values():
+        if isinstance(node.resource, Service):
+            yield vitals.programs(node.resource.program.running())
+
+
 def observe(options: list[str]) -> None:
     """The observer's own process."""
     import asyncio
 
     from orchestrator.commands.target import Target
+    from orchestrator.processes import vitals
 
     given = dict(zip(options[::2], options[1::2], strict=True))
     target = Target(
@@ -245,6 +260,6 @@ def observe(options: list[str]) -> None:
     app = target.enter()
     for _ in sys.stdin:
         broken = asyncio.run(app.broken(app.nodes))
-        silent = asyncio.run(app.silent()) if not broken else ()
-        sys.stdout.write("no\n" if broken or silent else "yes\n")
+        bad = broken or asyncio.run(app.silent()) or any(map(vitals.stopped, programs(app)))
+        sys.stdout.write("no\n" if bad else "yes\n")
         sys.stdout.flush()

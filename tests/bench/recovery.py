@@ -13,7 +13,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from chaos import supervised_shop
@@ -26,7 +26,7 @@ Samples = dict[str, list[float]]
 
 HEAD = """# How fast faults are healed
 
-Made by `make recovery`, not typed. Each fault is done to a running shop {rounds} times; the time
+Made by `make recovery`, not typed. Rounds on a running shop: {rounds}; the time
 is from the fault until everything is as wanted again and an order and a read from outside go
 through to the database. A stopped process is seen by its state. Any other hang takes a question
 without an answer, and two seconds in which no thread of the service ran or it had no file
@@ -38,7 +38,7 @@ Machine: {cores} cores, Linux {kernel}.
 """
 
 LASTING = """
-From the end of what lasts, or from the `up` that follows, until the same holds:
+From the end of what lasts, or from the `up` that follows, until the same holds (rounds: {rounds}):
 
 | fault | median | slowest |
 |---|---:|---:|
@@ -124,11 +124,17 @@ def measure(shop: World, samples: Samples, only: str) -> Iterator[tuple[str, flo
 
 def document(samples: Samples) -> str:
     head = HEAD.format(
-        rounds=len(next(iter(samples.values()))),
+        rounds=_rounds(samples, FAULTS),
         cores=os.cpu_count(),
         kernel=platform.release().split("-")[0],
     )
-    return head + rows(samples, FAULTS) + LASTING + rows(samples, DISASTERS) + TAIL
+    lasting = LASTING.format(rounds=_rounds(samples, DISASTERS))
+    return head + rows(samples, FAULTS) + lasting + rows(samples, DISASTERS) + TAIL
+
+
+def _rounds(samples: Samples, names: Iterable[str]) -> int:
+    """How often each was measured at least."""
+    return min(len(samples[name]) for name in names)
 
 
 def rows(samples: Samples, names: dict[str, Callable[[World], object]]) -> str:

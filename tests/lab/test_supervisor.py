@@ -50,6 +50,21 @@ def test_fault_is_healed(supervised: World, fault: str) -> None:
     recovery_s(supervised, FAULTS[fault])
 
 
+def test_what_stands_on_a_node_that_must_wait_waits_with_it(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    """Just mended, the bridge is not mended again at once; its links alone could not come up."""
+    stack = write_stack((LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    log = world.state / f"loop@{world.host}" / "logs" / "supervisor.log"
+    faults = ("ip addr del 10.0.0.1/16 dev br-app", "ip link set br-app down")
+    for number, fault in enumerate(faults, start=1):
+        world.on_host(*fault.split()).ok()
+        eventually(lambda n=number: log.read_text().count("healed bridge:br-app") == n)
+    assert [line for line in log.read_text().splitlines() if line.endswith("failed")] == []
+    world.orchestrator("down", stack=stack).ok()
+
+
 def test_services_outlive_their_supervisor_and_are_adopted(supervised: World) -> None:
     eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
     rows = supervised.orchestrator("status", "--json").json()["nodes"]
