@@ -241,7 +241,7 @@ def test_rule_that_swallows_everything_is_named_with_what_takes_it_away(
     lab: World, why: Why
 ) -> None:
     rule = ["INPUT", "-p", "tcp", "-j", "DROP"]
-    lab.inside("liar", "iptables", "-A", *rule).ok()
+    lab.inside("liar", "iptables", "-I", *rule).ok()
     try:
         found = first(why(""))
     finally:
