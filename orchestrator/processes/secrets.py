@@ -6,6 +6,7 @@ come, so that whoever comes next after a crash can go on.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterable
@@ -76,6 +77,12 @@ class Secrets:
             for suffix, text in zip(("", NEXT), self.valid(name), strict=False):
                 found[f"{name}{suffix}"] = text
         return found
+
+    def remember(self, names: Iterable[str]) -> None:
+        """Reads those that there are, for `restore`."""
+        for name in names:
+            with contextlib.suppress(ResourceError):
+                self.get(name)
 
     def restore(self) -> None:
         """Writes back what we have read and somebody has deleted since: what runs has it."""
