@@ -6,7 +6,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 LAYER ?=
-.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards screenshots bootstrap bootstrap-dev
+.PHONY: help up down replay status verify test unit lint fix bench sweep chaos endurance recovery docs dashboards screenshots lock bootstrap bootstrap-dev bootstrap-bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -27,7 +27,7 @@ verify: bootstrap ## prove namespaces, bridge, pings, NAT, port forward and API 
 	$(RUN) verify $(ARGS)
 
 test: lint ## everything that CI runs: lint, unit tests, tests in namespaces (root)
-	$(SUDO) .venv/bin/python -m pytest tests $(ARGS)
+	$(SUDO) .venv/bin/python -m pytest tests -n 2 --dist loadfile $(ARGS)
 
 unit: bootstrap-dev ## the fast tests only; no root needed
 	.venv/bin/python -m pytest tests/unit $(ARGS)
@@ -41,7 +41,7 @@ fix: bootstrap-dev ## what ruff can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: bootstrap-dev ## measure; ratios within one run
+bench: bootstrap-bench ## measure beside the targets; writes docs/benchmarks.md (ARGS="--only network")
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench $(ARGS)
 
 sweep: bootstrap-dev ## kill the orchestrator at every journal boundary; nothing may leak
@@ -68,8 +68,18 @@ dashboards: bootstrap-dev ## regenerate Grafana's dashboards from their code
 screenshots: bootstrap-dev ## pictures of the live page for the README, taken by its tests
 	$(SUDO) env SCREENSHOTS=docs .venv/bin/python -m pytest tests/lab/test_page.py -k whole_lab $(ARGS)
 
+LOCK = .venv/bin/uv pip compile -q --universal --generate-hashes --no-header --no-annotate
+
+lock: bootstrap-dev ## pin the Python packages anew, within the ranges of pyproject.toml
+	.venv/bin/python -m pip install -qq --disable-pip-version-check 'uv>=0.5,<1'
+	$(LOCK) -o requirements.lock pyproject.toml
+	$(LOCK) --extra dev -o requirements-dev.lock pyproject.toml
+
 bootstrap:
 	@$(SUDO) ./bootstrap.sh
 
 bootstrap-dev:
 	@$(SUDO) ./bootstrap.sh --dev
+
+bootstrap-bench:
+	@$(SUDO) ./bootstrap.sh --bench

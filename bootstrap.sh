@@ -2,7 +2,8 @@
 # Installs what the platform needs: system packages (apt) and Python packages (.venv).
 #
 #   ./bootstrap.sh            what `make up` needs
-#   ./bootstrap.sh --dev      also what `make test`, `make lint` and `make bench` need
+#   ./bootstrap.sh --dev      also what `make test` and `make lint` need
+#   ./bootstrap.sh --bench    that, and what `make bench` compares with, if it is packaged
 #
 # Only what is missing is installed. Server packages normally start themselves and enable
 # themselves for the next boot; here neither may happen, because the lab runs its own copies
@@ -11,8 +12,11 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-dev=false
-[ "${1:-}" = "--dev" ] && dev=true
+dev=false bench=false
+case ${1:-} in
+    --dev) dev=true ;;
+    --bench) dev=true bench=true ;;
+esac
 
 fail() { # message, exit code (3: this host cannot)
     printf 'bootstrap: %s\n' "$1" >&2
@@ -53,6 +57,7 @@ need ping iputils-ping
 [ -n "$(find_postgres)" ] || missing+=(postgresql)
 # The platform runs without these: its stack file leaves out what is not installed.
 welcome=()
+compgen -G '/usr/lib/*/libseccomp.so.2' >/dev/null || welcome+=(libseccomp2) # systemd has it too
 for exporter in prometheus-nginx-exporter prometheus-postgres-exporter prometheus-redis-exporter; do
     have "$exporter" || welcome+=("$exporter")
 done
@@ -62,6 +67,10 @@ if $dev; then
     need psql postgresql-client
     need ss iproute2
     need chromium-headless-shell chromium-headless-shell # a browser for the page's tests
+fi
+if $bench; then # Mininet, and brctl for its Linux bridge
+    have mn || welcome+=(mininet)
+    have brctl || welcome+=(bridge-utils)
 fi
 if ! find_python >/dev/null; then
     # Ubuntu 22.04 ships 3.10 as python3 and 3.11 beside it.
@@ -114,7 +123,7 @@ install_packages() {
     local package
     for package in "${welcome[@]}"; do
         if is_packaged "$package"; then missing+=("$package"); else
-            echo "bootstrap: $package is not packaged for this system; its metrics are left out"
+            echo "bootstrap: $package is not packaged for this system; what it is for is left out"
         fi
     done
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||

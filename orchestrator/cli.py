@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from orchestrator.errors import BUG, INTERRUPTED, OrchestratorError
+from orchestrator.terminal import clean_lines
 
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 PROGRAM = "orchestrator"  # also when run by `python -m`, so that completion always works
@@ -102,7 +103,7 @@ def main() -> None:
     except OrchestratorError as error:
         if debug:
             traceback.print_exc()
-        click.echo(f"orchestrator: {error}", err=True)
+        click.echo(clean_lines(f"orchestrator: {error}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
@@ -118,6 +119,6 @@ def main() -> None:
 def _is_a_bug(error: Exception, *, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
-    click.echo(f"orchestrator: {type(error).__name__}: {error}", err=True)
+    click.echo(clean_lines(f"orchestrator: {type(error).__name__}: {error}"), err=True)
     click.echo("  this is a bug; --debug shows where", err=True)
     sys.exit(BUG)

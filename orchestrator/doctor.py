@@ -273,5 +273,18 @@ def user_ids(taken: Sequence[str], *, has_last: bool) -> Finding:
     return ok("user ids", f"{span} are free for services")
 
 
-def cgroup(*, is_v2: bool) -> Finding:
-    return ok("cgroup", "version 2" if is_v2 else "version 1: enough, no limits are set by it")
+def limits(lacking: Mapping[str, str], version: int) -> Finding:
+    """Control groups for memory and tasks: cgroups(7)."""
+    if not lacking:
+        return ok("limits", f"memory and tasks of each service, by cgroup v{version}")
+    why = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
+    text = f"no control group for {why}; instead each process has RLIMIT_DATA or RLIMIT_NPROC"
+    mend = "a host, or a container with a writable /sys/fs/cgroup and its controllers delegated"
+    return warn("limits", text, mend)
+
+
+def seccomp(*, has_library: bool) -> Finding:
+    if has_library:
+        return ok("seccomp", "system calls that no service needs are denied")
+    text = "libseccomp is not installed: no filter of system calls"
+    return warn("seccomp", text, "apt-get install libseccomp2")

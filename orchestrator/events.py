@@ -217,7 +217,8 @@ class Record:
 
 
 def encode(record: Record) -> str:
-    """One line of JSON, without the newline."""
+    """One line of JSON, without the newline, that a terminal may be shown: a node's reasons
+    and logs come from anywhere."""
     fields = {
         each.name: getattr(record.event, each.name) for each in dataclasses.fields(record.event)
     }
@@ -229,7 +230,13 @@ def encode(record: Record) -> str:
         "event": type(record.event).__name__,
         **fields,
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isprintable() else _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    """Control characters beyond those of ASCII, which JSON escapes anyway, and their like."""
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def decode(line: str) -> Record:

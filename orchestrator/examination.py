@@ -17,6 +17,7 @@ from orchestrator.kernel.netlink import Netlink
 from orchestrator.linux import in_thread
 from orchestrator.preflight import listeners, missing_programs, overlapping_routes, taken_ports
 from orchestrator.presence import words
+from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import STACK_DIR
 from orchestrator.programs import SYSTEM_PATH
 from orchestrator.resource import State
@@ -46,7 +47,8 @@ async def examine(app: App | None, problem: str, *, is_new: bool) -> list[Findin
             hostfacts.accounts_between(FIRST_UID, LAST_UID),
             has_last=hostfacts.has_user_id(LAST_UID),
         ),
-        doctor.cgroup(is_v2=Path("/sys/fs/cgroup/cgroup.controllers").exists()),
+        doctor.limits(cgroup.lacking(), cgroup.version()),
+        doctor.seccomp(has_library=bool(seccomp.program())),
         doctor.namespaces(hostfacts.stale_namespaces()),
     ]
     if is_new:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
+SIZE = re.compile(r"(\d+)([KMG])")
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
 
@@ -17,6 +19,15 @@ def _seconds(value: Any) -> Any:
         return float(match[1]) * UNITS_S[match[2]]
     if isinstance(value, str):
         raise ValueError(f"{value!r} is no duration; write 500ms, 30s or 2m")
+    return value
+
+
+def _bytes(value: Any) -> Any:
+    """`512M`, `1G` or a number of bytes."""
+    if isinstance(value, str) and (match := SIZE.fullmatch(value.strip())):
+        return int(match[1]) * SIZES[match[2]]
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no size; write 256M or 1G")
     return value
 
 
@@ -33,6 +44,20 @@ def published(value: Any) -> Any:
     if match is None:
         raise ValueError(f'{value!r} is no published port; write "8080:80"')
     return {"host": int(match[1]), "service": int(match[2])}
+
+
+def _flow_port(value: Any) -> Any:
+    """`443`, `443/tcp` or `53/udp`, always with the protocol."""
+    text = f"{value}/tcp" if type(value) is int else value
+    match = re.fullmatch(r"(\d{1,5})(?:/(tcp|udp))?", text) if isinstance(text, str) else None
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise ValueError(f"{value!r} is no port; write 443 or 53/udp")
+    return f"{int(match[1])}/{match[2] or 'tcp'}"
+
+
+def one_or_more(value: Any) -> Any:
+    """A single text is a list of one."""
+    return [value] if isinstance(value, str) else value
 
 
 def _in_stack(value: str) -> str:
@@ -60,6 +85,18 @@ Name = Annotated[
 # IFNAMSIZ is checked by hand, for its own message.
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
+FlowPort = Annotated[
+    str,
+    BeforeValidator(_flow_port),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 65535},
+                {"type": "string", "pattern": r"^\d{1,5}(/(tcp|udp))?$"},
+            ]
+        }
+    ),
+]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
@@ -69,6 +106,19 @@ Seconds = Annotated[
             "anyOf": [
                 {"type": "number", "exclusiveMinimum": 0},
                 {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m)?$"},
+            ]
+        }
+    ),
+]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    Field(ge=1 << 20, le=1 << 50),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1 << 20},
+                {"type": "string", "pattern": r"^\d+[KMG]$"},
             ]
         }
     ),

@@ -9,10 +9,13 @@ from orchestrator.engine.plan import Node
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
 from orchestrator.processes.connections import Connection, established
 from orchestrator.processes.service import Service
 from orchestrator.replay import Identity
+
+MONITORING = "monitoring"  # the layer whose programs only look
 
 
 def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
@@ -42,19 +45,30 @@ def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identit
 async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     """Connections between two services of the lab, each from both of its ends.
 
-    Not those within one namespace: they pass nothing that could be rebuilt, so only their own
-    programs end them, as Prometheus does when an exporter's server is slow.
+    Not those within one namespace, which pass nothing that could be rebuilt, and not those of
+    the monitoring: Prometheus ends a scrape that takes too long, whatever else goes on.
     """
     spaces = {
         node.resource.name: node.resource.path
         for node in nodes.values()
         if isinstance(node.resource, Namespace)
     }
+    observers = {
+        node.resource.program.namespace
+        for node in nodes.values()
+        if isinstance(node.resource, Service) and node.layer == MONITORING
+    }
     addresses = {
-        node.resource.address.ip for node in nodes.values() if isinstance(node.resource, Veth)
+        node.resource.address.ip
+        for node in nodes.values()
+        if isinstance(node.resource, Veth) and node.resource.namespace not in observers
     }
     found = await established(spaces)
-    return {each for each in found if each.remote in addresses and each.remote != each.local}
+    return {
+        each
+        for each in found
+        if each.remote != each.local and {each.remote, each.local} <= addresses
+    }
 
 
 def cut_by(
@@ -68,9 +82,10 @@ def cut_by(
 def through(
     connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
 ) -> set[Connection]:
-    """Connections over a touched link. It breaks none: both ends keep their addresses, TCP
-    sends again; but a program with a short patience may close one meanwhile."""
-    links = {name for name in touched if isinstance(nodes[name].resource, Veth)}
+    """Connections over a touched link, or past a touched policy. It breaks none: both ends keep
+    their addresses, TCP sends again; but a program with a short patience may close one meanwhile,
+    and one that was refused before may give up its others."""
+    links = {name for name in touched if isinstance(nodes[name].resource, Veth | Policy)}
     return _with_end_in(connections, nodes, _namespaces(nodes, links))
 
 
@@ -84,7 +99,7 @@ def _namespaces(nodes: Mapping[str, Node], names: Collection[str]) -> set[str]:
     found = set()
     for name in names:
         match nodes[name].resource:
-            case Veth(namespace=path):
+            case Veth(namespace=path) | Policy(namespace=path):
                 found.add(paths[path])
             case Service(program=program) if program.namespace is not None:
                 found.add(paths[program.namespace])

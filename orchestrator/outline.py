@@ -7,8 +7,8 @@ from orchestrator.drawing.graph import COMPLETED, READY, STARTED, Graph
 from orchestrator.drawing.network import Plan, WantedLink
 from orchestrator.engine.plan import Stage
 from orchestrator.kernel.namespace import Namespace
-from orchestrator.kernel.nat import Publication
 from orchestrator.kernel.veth import Veth
+from orchestrator.policies import publications_of
 
 
 def graph_of(app: App) -> Graph:
@@ -64,16 +64,5 @@ def plan_of(app: App) -> Plan:
             if isinstance(each, Veth)
         ),
         listens=tuple(listens),
-        published=tuple((p.host_port, str(p.address), p.port) for p in publications_of(app)),
+        published=tuple((p.host_port, str(p.address), p.port) for p in publications_of(stack)),
     )
-
-
-def publications_of(app: App) -> list[Publication]:
-    """The stack's published ports, with the bridge that each leads to."""
-    stack = app.stack
-    return [
-        Publication(port.host, network, attachment.address, port.service)
-        for name, service in stack.services.items()
-        for port in service.ports
-        for network, attachment in list(stack.services[stack.home_of(name)].networks.items())[:1]
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
-from orchestrator.spec import Job, Service, Stack, When
+from orchestrator.spec import Flow, Job, Service, Stack, When
 
 P = TypeVar("P", Service, Job)
 
@@ -34,6 +34,7 @@ def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack,
         "services": {name: _without(each, gone) for name, each in services.items()},
         "jobs": {name: _without(each, gone) for name, each in jobs.items()},
         "checks": checks,
+        "flows": tuple(left for flow in stack.flows if (left := _flow_without(flow, absent))),
     }
     # Through the constructor's fields, since a copy would keep what the whole stack has cached.
     fields = {name: getattr(stack, name) for name in Stack.model_fields}
@@ -43,6 +44,14 @@ def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack,
 def _without(process: P, gone: Collection[str]) -> P:
     needs = {name: given for name, given in process.needs.items() if name not in gone}
     return process.model_copy(update={"needs": needs}) if needs != process.needs else process
+
+
+def _flow_without(flow: Flow, gone: Collection[str]) -> Flow | None:
+    sources = tuple(name for name in flow.sources if name not in gone)
+    targets = tuple(name for name in flow.targets if name not in gone)
+    if not sources or not targets:
+        return None
+    return flow.model_copy(update={"sources": sources, "targets": targets})
 
 
 def words(left_out: Mapping[str, When]) -> list[str]:

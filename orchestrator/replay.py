@@ -11,7 +11,12 @@ from orchestrator.needs import topological
 from orchestrator.processes.connections import Connection
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.
-REBUILT_WITH = {("netns", "veth"), ("netns", "service"), ("mount", "netns")}
+REBUILT_WITH = {
+    ("netns", "veth"),
+    ("netns", "policy"),
+    ("netns", "service"),
+    ("mount", "netns"),
+}
 MENDED_WITH = {("bridge", "veth")}
 
 # Foundations stay when their layer is replayed and they are whole: taking a namespace away

@@ -20,17 +20,23 @@ from pydantic import (
 
 from orchestrator.fields import (
     AbsolutePath,
+    Bytes,
+    FlowPort,
     InterfaceName,
     Name,
     Port,
     Seconds,
     StackPath,
     Text,
+    one_or_more,
     published,
     signal_name,
 )
 from orchestrator.lab import IFNAMSIZ
 
+ONE_OR_MORE: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
+}
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
 
 
@@ -162,17 +168,20 @@ class When(Model):
     """What this host must have; a service without it is left out, with a word."""
 
     programs: Annotated[
-        tuple[Text, ...],
-        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-        WithJsonSchema(
-            {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-        ),
+        tuple[Text, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
     ] = Field(
         alias="program",
         min_length=1,
         description="A command that is found where the service's own would be; of several, any.",
     )
     otherwise: str = Field("", description="What `up` says when the service is left out.")
+
+
+class Limits(Model):
+    """What all processes of a service or job together may take."""
+
+    memory: Bytes = Field(1 << 30, description="256M, 1G (powers of 1024), or bytes.")
+    tasks: int = Field(512, ge=4, le=100_000, description="Processes and threads.")
 
 
 class Process(Model):
@@ -191,6 +200,11 @@ class Process(Model):
     deadline_s: Seconds = Field(60.0, alias="deadline")
     nice: int = Field(
         0, ge=0, le=19, description="As nice(1): higher leaves the processors to others."
+    )
+
+    limits: Limits = Limits()  # type: ignore[call-arg]
+    host_files: tuple[AbsolutePath, ...] = Field(
+        (), description="More of the host that it may read, at the same path."
     )
 
     @model_validator(mode="before")
@@ -219,6 +233,10 @@ class Service(Process):
     )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
     listen: Listen | None = None
+    outbound: Literal["allowed", "denied"] | tuple[FlowPort, ...] = Field(
+        "allowed",
+        description="To the outside: allowed, denied, or to these ports only, e.g. [443, 53/udp].",
+    )
     readiness: Readiness = Readiness()  # type: ignore[call-arg]
     stop: Stop = Stop()  # type: ignore[call-arg]
 
@@ -239,6 +257,21 @@ class Job(Process):
     creates: AbsolutePath | None = Field(
         None, description="It is done for good once this path exists (in a data directory)."
     )
+
+
+class Flow(Model):
+    """Connections that may be made besides those that follow from needs."""
+
+    sources: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="from", min_length=1, description="Services, or host: the lab's host.")
+    targets: Annotated[
+        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
+    ] = Field(alias="to", min_length=1, description="Services, or host: the lab's host.")
+    ports: tuple[FlowPort, ...] = Field(
+        (), description="E.g. [9100, 53/udp]; default: every port that the target declares."
+    )
+    why: str = Field("", description="Shown by `orchestrator policy`.")
 
 
 class Expect(Model):
@@ -311,6 +344,9 @@ class Stack(Model):
     secrets: tuple[Name, ...] = Field((), description="Random passwords made at first start.")
     services: dict[Name, Service] = Field(min_length=1, max_length=1000)
     jobs: dict[Name, Job] = {}
+    flows: tuple[Flow, ...] = Field(
+        (), description="Connections besides those from who needs to what is needed."
+    )
     checks: dict[Name, Check] = {}
     supervision: Supervision = Supervision()  # type: ignore[call-arg]
 

@@ -15,12 +15,14 @@ from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import Problem, SpecError
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
-from orchestrator.kernel.nat import Nat, Net, Publication, rules
+from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
+from orchestrator.policies import host_rules_of, policies_of
+from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
 from orchestrator.processes.files import Folder, Secrets
 from orchestrator.processes.gate import Probes, ServiceGate
@@ -50,6 +52,7 @@ LAYERS_OF_KINDS = {
     "veth": "veths",
     "sysctl": "nat",
     "nat": "nat",
+    "policy": "policy",
     "check": "edge",
 }
 
@@ -166,20 +169,7 @@ class Compiler:
         return "\n".join(lines) + "\n"
 
     def _rules(self) -> list[Node]:
-        nets = [
-            Net(name, network.address.network, network.masquerade)
-            for name, network in self.stack.networks.items()
-        ]
-        publications = [
-            Publication(port.host, network, attachment.address, port.service)
-            for name, service in self.stack.services.items()
-            for port in service.ports
-            for network, attachment in list(
-                self.stack.services[self.stack.home_of(name)].networks.items()
-            )[:1]
-        ]
-        prefix = self.lab.chain_prefix
-        wanted = tuple(rules(prefix, self.lab.mark, nets, publications))
+        prefix, wanted = self.lab.chain_prefix, host_rules_of(self.stack, self.lab)
         forwarding = Sysctl(
             "net.ipv4.ip_forward",
             "1",
@@ -189,7 +179,11 @@ class Compiler:
             self.emit,
         )
         nat = Nat(prefix, wanted, self.host_memory / f"tables-{self.lab.name}")
-        return [self._node(forwarding, {}), self._node(nat, {})]
+        policies = [
+            self._node(each, {f"netns:{each.label}": Stage.READY})
+            for each in policies_of(self.stack, self.lab)
+        ]
+        return [self._node(forwarding, {}), self._node(nat, {}), *policies]
 
     def _foreign_bridges(self) -> set[str]:
         """Bridges of others: who has one needs forwarding."""
@@ -269,7 +263,7 @@ class Compiler:
             command=command,
             user=user,
             environment={**self._environment(), **spec.environment},
-            files=partial(self.templates.render, label, files),
+            files=partial(self.templates.render, label, files, spec.environment),
             secrets=lambda: {secret: self.secrets.get(secret) for secret in names},
             data=data,
             stack_dir=self.directory,
@@ -279,15 +273,17 @@ class Compiler:
             folder=Folder(self.lab.run_dir / "nodes" / name),
             log=self.lab.log(name),
             emit=self.emit,
+            group=Group(self.lab.name, label, Limits(spec.limits.memory, spec.limits.tasks)),
             listener=_listener(spec),
             nice=spec.nice,
+            host_files=spec.host_files,
         )
 
     def _place_needs(self, service: str) -> dict[str, Stage]:
-        """The namespace with all of its links."""
+        """The namespace with its policy and all of its links."""
         home = self.stack.home_of(service)
         namespace = self.stack.namespace_of(home)
-        found = {f"netns:{namespace}": Stage.READY}
+        found = {f"netns:{namespace}": Stage.READY, f"policy:{namespace}": Stage.READY}
         for index, network in enumerate(self.stack.services[home].networks):
             name = f"veth:{namespace}" if index == 0 else f"veth:{namespace}.{network}"
             found[name] = Stage.READY

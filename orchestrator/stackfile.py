@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orchestrator.document import Path, dotted, line_of, parse
 from orchestrator.errors import Problem, SpecError
+from orchestrator.flows import HOST, OUTSIDE, declared_ports
 from orchestrator.lab import IFNAMSIZ
 from orchestrator.needs import find_circle
 from orchestrator.spec import (
@@ -130,6 +131,7 @@ def _relations(stack: Stack, lines: dict[Path, int]) -> list[Problem]:
     _check_ports(stack, complain)
     _check_path(stack, complain)
     _check_references(stack, complain)
+    _check_flows(stack, complain)
     return problems
 
 
@@ -252,3 +254,43 @@ def _check_references(stack: Stack, complain: Complain) -> None:
         for index, need in enumerate(check.needs):
             if need not in known:
                 complain(("checks", name, "needs", index), f"unknown need {need}")
+
+
+def _check_flows(stack: Stack, complain: Complain) -> None:
+    for name, service in stack.services.items():
+        if stack.namespace_of(name) in (HOST, OUTSIDE):
+            meaning = "the lab's host" if stack.namespace_of(name) == HOST else "everybody else"
+            complain(("services", name), f"{stack.namespace_of(name)} means {meaning} in flows")
+        if "outbound" in service.model_fields_set and not service.networks:
+            home = stack.home_of(name)
+            path: Path = ("services", name, "outbound")
+            complain(path, f"the way out is the namespace's: give it at {home}")
+    known = {*stack.services, HOST}
+    for index, flow in enumerate(stack.flows):
+        ends = [("from", flow.sources), ("to", flow.targets)]
+        unknown = [(key, name) for key, names in ends for name in names if name not in known]
+        for key, name in unknown:
+            text = f"unknown service {name}; known: {', '.join(stack.services)}, {HOST}"
+            if name in stack.jobs:
+                text = f"{name} is a job: its connections are those of {stack.jobs[name].of}"
+            complain(("flows", index, key), text)
+        if unknown:
+            continue
+        for target in flow.targets:
+            ports = target != HOST and declared_ports(stack.services[target])
+            if not (flow.ports or ports):
+                complain(("flows", index, "ports"), f"{target} declares no port: give ports")
+        for source in flow.sources:
+            for target in flow.targets:
+                if text := _apart(stack, source, target):
+                    complain(("flows", index), text)
+
+
+def _apart(stack: Stack, source: str, target: str) -> str:
+    """Why there can be no connection, or none that would have to be declared."""
+    if HOST in (source, target):
+        return f"{HOST} to {HOST} passes no network" if source == target else ""
+    if stack.namespace_of(source) == stack.namespace_of(target):
+        return f"{source} and {target} share a namespace: they reach each other in any case"
+    ends = [stack.services[stack.home_of(name)].networks for name in (source, target)]
+    return "" if ends[0].keys() & ends[1].keys() else f"{source} and {target} share no network"

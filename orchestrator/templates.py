@@ -39,7 +39,10 @@ class Templates:
             raise SpecError("stack", [problem]) from error
         return text
 
-    def render(self, name: str, files: Mapping[str, ConfigFile]) -> dict[str, str]:
+    def render(
+        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The files of one process; `settings` is what the stack file gives it as environment."""
         environment = jinja2.Environment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
@@ -52,6 +55,7 @@ class Templates:
             "secret": self._secrets.get,
             "stack": self._stack.name,
             "services": list(self._stack.services),
+            "environment": settings,
             "path_log": self._path_log(name),
         }
         try:

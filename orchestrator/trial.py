@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.netlink import Netlink, new_bridge, new_veth, set_link
+from orchestrator.processes import seccomp
 from orchestrator.processes.sandbox import STACK_DIR, Sandbox, User
 
 TIMEOUT_S = 20.0
@@ -93,7 +94,9 @@ def pidfd() -> None:
 def sandbox() -> None:
     """A program runs in the sandbox that every service gets."""
     box = Sandbox(("true",), ANYBODY, "try", read_only={STACK_DIR: Path("/usr")})
-    _run(box.words(info_fd=2), "")
+    denied = seccomp.descriptor()
+    words = box.words(info_fd=2, seccomp_fd=denied)
+    _run(words, "", keep=[] if denied is None else [denied])
 
 
 def rule(text: str) -> None:
@@ -104,9 +107,15 @@ def rule(text: str) -> None:
     _run([program, "--noflush"], text.format(bridge=BRIDGE) + "\nCOMMIT\n")
 
 
-def _run(words: list[str], text: str) -> None:
+def _run(words: list[str], text: str, *, keep: Sequence[int] = ()) -> None:
     done = subprocess.run(
-        words, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        words,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        pass_fds=keep,
     )
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()]

@@ -18,6 +18,11 @@ def query(shop: World, text: str) -> list[list[str]]:
     return [line.split("|") for line in out.splitlines()]
 
 
+def restock(shop: World) -> None:
+    """More than any load can order of what load.py orders."""
+    query(shop, "UPDATE products SET stock = 1000000 WHERE id = 4")
+
+
 def stock_of(shop: World) -> dict[int, int]:
     return {
         int(number): int(left) for number, left in query(shop, "SELECT id, stock FROM products")

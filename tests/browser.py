@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
-from rig import World  # noqa: TC002
+from playwright.sync_api import Browser, Page, Playwright
+from rig import World
 
 CHROMIUM = "chromium-headless-shell"
 PAGE = "http://127.0.0.1:9464/"
@@ -19,19 +19,21 @@ SHOTS = os.environ.get("SCREENSHOTS")  # directory for the pictures of the READM
 
 
 @contextlib.contextmanager
-def browser(world: World, directory: Path) -> Iterator[Browser]:
-    """A browser whose loopback is that of the lab's host."""
+def browser(playwright: Playwright, world: World, directory: Path) -> Iterator[Browser]:
+    """A browser whose loopback is that of the lab's host.
+
+    One `playwright` serves several: it runs an event loop of its own, and there can be one.
+    """
     program = shutil.which(CHROMIUM)
     assert program is not None, f"{CHROMIUM} is missing; ./bootstrap.sh --dev installs it"
     wrapper = directory / "chromium"
     wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {world.host} {program} "$@"\n')
     wrapper.chmod(0o755)
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=wrapper, args=["--no-sandbox"])
-        try:
-            yield found
-        finally:
-            found.close()
+    found = playwright.chromium.launch(executable_path=wrapper, args=["--no-sandbox"])
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 @dataclass

@@ -118,6 +118,11 @@ FAULTS: dict[str, Fault] = {
     "a rule that drops all put first in FORWARD": on_host(
         "iptables", "-I", "FORWARD", "1", "-j", "DROP"
     ),
+    "policy of redis-cache flushed": within("redis-cache", "iptables", "-F"),
+    "postgres-db's callers shut out of its policy": within(
+        "postgres-db",
+        *("bash", "-ec", "iptables-save | grep -v -e ' from-' | iptables-restore"),
+    ),
     "ip_forward turned off": on_host("sysctl", "-qw", "net.ipv4.ip_forward=0"),
     "route_localnet turned off": on_host("sysctl", "-qw", "net.ipv4.conf.br-app.route_localnet=0"),
 }

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from books import restock
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rig import SHOP, World
@@ -74,6 +75,7 @@ class Viewer:
 @contextlib.contextmanager
 def load(world: World, clients: int = 4) -> Iterator[None]:
     """For the length of the block; every request was answered well."""
+    restock(world)
     words = ["ip", "netns", "exec", world.host, sys.executable, str(LOAD), str(clients)]
     pipe = subprocess.PIPE
     with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True) as process:
@@ -81,7 +83,8 @@ def load(world: World, clients: int = 4) -> Iterator[None]:
             yield
         finally:
             out, _ = process.communicate()
-    assert set(json.loads(out)["codes"]) <= {"200", "201"}
+    codes = json.loads(out)["codes"]
+    assert set(codes) <= {"200", "201"}, codes
 
 
 def cpu_s() -> float:

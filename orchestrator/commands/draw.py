@@ -100,7 +100,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
 
     from orchestrator.drawing.rules import as_text, flows_text
     from orchestrator.kernel import iptables
-    from orchestrator.outline import publications_of
+    from orchestrator.policies import publications_of
 
     app = target.enter()
     live = asyncio.run(iptables.save())
@@ -108,7 +108,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
         return
-    if explain and (summary := flows_text(publications_of(app), found)):
+    if explain and (summary := flows_text(publications_of(app.stack), found)):
         _print(summary + "\n")
     _print(as_text(found, live, explain=explain))
     wrong = sum(row.state != "live" for row in found)

@@ -28,8 +28,9 @@ from orchestrator.diskspace import full_places
 from orchestrator.events import Record, encode
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
-from orchestrator.sights.console import STYLES, clean, line
+from orchestrator.sights.console import STYLES, line
 from orchestrator.status import NodeStatus, status_of
+from orchestrator.terminal import clean, whole_lines
 
 LOG_POLL_S = 0.1
 TABLE_WIDTH = 140  # where there is no terminal to ask
@@ -82,7 +83,7 @@ def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
             "" if row.uptime_s is None else duration(row.uptime_s),
             str(row.restarts) if row.pid else "",
             "" if row.ready_after_s is None else f"{row.ready_after_s * 1000:.0f} ms",
-            clean((row.detail or row.last_error).split("\n")[0]),
+            Text(clean((row.detail or row.last_error).split("\n")[0])),
         )
     console = Console() if is_terminal() else Console(width=TABLE_WIDTH)
     console.print(table)
@@ -246,7 +247,7 @@ def _last_lines(path: Path, count: int) -> tuple[list[str], int]:
     except FileNotFoundError:
         return [], 0
     end = data.rfind(b"\n") + 1
-    lines = data[:end].decode(errors="replace").splitlines()
+    lines = whole_lines(data)
     return lines[len(lines) - count :] if count < len(lines) else lines, end
 
 
@@ -261,6 +262,5 @@ def _new_lines(path: Path, offsets: dict[str, int], name: str) -> Iterator[str]:
             data = file.read()
     except FileNotFoundError:
         return
-    end = data.rfind(b"\n") + 1
-    offsets[name] += end
-    yield from data[:end].decode(errors="replace").splitlines()
+    offsets[name] += data.rfind(b"\n") + 1
+    yield from whole_lines(data)

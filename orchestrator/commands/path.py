@@ -19,7 +19,7 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.front.client import ask
 from orchestrator.path.traceroute import Step, traceroute
-from orchestrator.sights.console import clean
+from orchestrator.terminal import clean
 
 WIDTH = 110  # where there is no terminal to ask
 BAR = 40
@@ -152,7 +152,7 @@ def _probe_table(steps: list[Step]) -> Table:
     for number, step in enumerate(steps):
         table.add_row(
             str(number),
-            clean(step.name),
+            Text(clean(step.name)),
             _ms(step.median_ms),
             _ms(max(0.0, step.median_ms - before_ms)),
             _ms(step.best_ms),
@@ -185,7 +185,7 @@ def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
         for row in rows:
             at = datetime.fromtimestamp(row["at"]).strftime("%H:%M:%S")
             total = _ms(row["total_ms"])
-            table.add_row(row["id"], at, str(row["status"]), total, clean(row["route"]))
+            table.add_row(row["id"], at, str(row["status"]), total, Text(clean(row["route"])))
         console.print(table)
         return
     which = which.lower()
@@ -208,9 +208,9 @@ def _waterfall(found: dict[str, Any]) -> Group:
         first = min(BAR - 1, round(BAR * span["start_ms"] / whole))
         length = max(1, min(BAR - first, round(BAR * span["duration_ms"] / whole)))
         table.add_row(
-            "  " * span["depth"] + clean(span["hop"]),
+            Text("  " * span["depth"] + clean(span["hop"])),
             *(_ms(span[key]) for key in ("start_ms", "duration_ms", "self_ms")),
-            clean(span["result"]),
+            Text(clean(span["result"])),
             " " * first + "█" * length,
         )
     notes = [Text("somebody on the way did not tell of it")] if found["is_partial"] else []

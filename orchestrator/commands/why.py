@@ -12,7 +12,7 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, node_argument, target_options
 from orchestrator.diagnosis.findings import Verdict
 from orchestrator.errors import UsageError
-from orchestrator.sights.console import clean
+from orchestrator.terminal import clean
 
 COLOURS = {Verdict.OK: "green", Verdict.BROKEN: "red", Verdict.DRIFT: "yellow"}
 
@@ -36,7 +36,7 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
     app = target.enter()
     found = asyncio.run(diagnose(app, node))
     if as_json:
-        click.echo(json.dumps(report.as_json(found), ensure_ascii=False))
+        click.echo(json.dumps(report.as_json(found)))
     else:
         for verdict, line in report.lines(found, everything=everything):
             colour = COLOURS.get(verdict) if verdict and is_terminal() else None

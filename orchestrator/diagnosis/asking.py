@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from orchestrator import linux
+from orchestrator import flows, linux
 from orchestrator.diagnosis.network import Counted, Way
 from orchestrator.diagnosis.site import Place, Site
 from orchestrator.diagnosis.transport import Attempt, Outcome
@@ -46,6 +46,11 @@ class Caller:
     @property
     def namespace(self) -> str:
         return self.path.name if self.path else ""
+
+    @property
+    def place(self) -> str:
+        """As flows call it."""
+        return self.label if self.path else flows.HOST
 
 
 def callers(site: Site, place: Place, whole: set[str]) -> list[Caller]:
@@ -86,8 +91,12 @@ async def ask(
         place = site.place_of(name)
         if place is None or place.label not in by_place:
             continue
-        for port in site.ports(name):
-            questions += [(name, each, each.target, port, False) for each in by_place[place.label]]
+        for port in site.open_ports(name):
+            questions += [
+                (name, each, each.target, port, False)
+                for each in by_place[place.label]
+                if site.allows(each.place, name, port)
+            ]
         questions += [(name, *question) for question in _published(site, name, place, whole)]
     tried = await asyncio.gather(
         *(

@@ -22,6 +22,7 @@ from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace
+from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
 from orchestrator.needs import topological
 from orchestrator.processes import child
@@ -151,6 +152,8 @@ class Examination:
                     default = None  # gone with the link or its address
                 port = network.port(resource, seen.host, shell)
                 return [ends, port, *([default] if default else [])]
+            case Policy():
+                return [network.policy(resource, seen.observed[name], shell)]
             case Bridge(interface=interface):
                 key = f"net.ipv4.conf.{interface}.route_localnet"
                 found = network.bridge(resource, seen.host, shell)

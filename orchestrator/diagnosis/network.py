@@ -12,10 +12,13 @@ from orchestrator.kernel.iptables import Tables
 from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.neighbours import Neighbour
 from orchestrator.kernel.netlink import Snapshot
+from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import DEFAULT, FORWARDING, Veth
+from orchestrator.resource import Observation, State
 
 PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")  # linux/if_bridge.h
 DENIALS = ("DROP", "REJECT")
+OURS = '--comment "orchestrator:'
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +234,17 @@ def rules(nat: Nat, live: Tables, shell: Shell) -> Finding:
     return Finding("rules", nat.name, Verdict.OK, text, command)
 
 
+def policy(policy: Policy, observed: Observation, shell: Shell) -> Finding:
+    """The rules in a namespace are those that the stack file's flows ask for."""
+    namespace = policy.namespace.name
+    command = shell.run(f"iptables -vnL {policy.chains('filter')[0]}", namespace)
+    if observed.state is State.PRESENT:
+        text = f"{len(policy.wanted)} rules in place in {namespace}"
+        return Finding("rules", policy.name, Verdict.OK, text, command)
+    wrong = observed.detail.partition("; ")[0] or "the rules are not there"
+    return Finding("rules", policy.name, Verdict.DRIFT, _difference(wrong), command)
+
+
 def _difference(line: str) -> str:
     """`nat: - -A …` and `nat: + -A …` of Nat.differences in words."""
     table, _, rest = line.partition(": ")
@@ -269,6 +283,11 @@ def denials(counted: Counted, shell: Shell) -> Iterator[Finding]:
             text = f"{rule.table}: {rule.line} took {came} packets while we tried to connect"
             chain = rule.line.split()[1]
             command = shell.run(f"iptables -t {rule.table} -vnL {chain}", counted.namespace)
+            if OURS in rule.line and counted.namespace:
+                # The policy itself: a rule of it that lets callers in is missing.
+                node = counted.node.replace("netns:", "policy:")
+                yield Finding("rules", node, Verdict.BROKEN, text, command)
+                continue
             gone = f"iptables -t {rule.table} -D {rule.line[3:]}"
             mend = f"whose rule is that? {shell.run(gone, counted.namespace)}"
             yield Finding("rules", counted.node, Verdict.BROKEN, text, command, mend=mend)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.diagnosis.findings import closure
 from orchestrator.engine.plan import Node
+from orchestrator.flows import TCP, declared_ports, flows_of
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.nat import Nat
@@ -35,7 +36,8 @@ class Place:
     def nodes(self) -> list[str]:
         """What must be whole before a packet comes in or goes out."""
         bridges = dict.fromkeys(f"bridge:{veth.bridge}" for veth in self.veths)
-        return [self.namespace.name, *(veth.name for veth in self.veths), *bridges]
+        policy = f"policy:{self.label}"
+        return [self.namespace.name, policy, *(veth.name for veth in self.veths), *bridges]
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,7 @@ class Site:
 
     def ports(self, service: str) -> list[int]:
         """Every port that the service is said to listen on."""
-        spec = self.stack.services[service]
-        ready = spec.readiness
-        found = [spec.listen.port] if spec.listen else []
-        found += [ready.tcp] if ready.tcp else []
-        probes = (ready.http, ready.postgres, ready.redis)
-        found += [probe.port for probe in probes if probe]
-        found += [port.service for port in spec.ports]
-        return list(dict.fromkeys(found))
+        return list(declared_ports(self.stack.services[service]))
 
     def address_for(self, place: Place, caller: Place) -> tuple[Veth, Veth] | None:
         """(the target's link, the caller's link) on a network that both share."""
@@ -107,22 +102,39 @@ class Site:
         return None
 
     @cached_property
-    def _callers(self) -> dict[str, list[str]]:
-        """Service → places of those that are declared to need it, by themselves or its jobs."""
-        found: dict[str, list[str]] = {name: [] for name in self.stack.services}
-        everything = {**self.stack.services, **self.stack.jobs}
-        for name, spec in everything.items():
-            own = self.stack.jobs[name].of if name in self.stack.jobs else name
-            home = self.stack.namespace_of(own)
-            for need in spec.needs:
-                called = self.stack.jobs[need].of if need in self.stack.jobs else need
-                if home != self.stack.namespace_of(called) and home not in found[called]:
-                    found[called].append(home)
+    def _flows(self) -> dict[tuple[str, int], list[str]]:
+        """(namespace, TCP port) → who may connect there, in the order of the stack file."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for flow in flows_of(self.stack):
+            if flow.protocol == TCP:
+                found.setdefault((flow.target, flow.port), []).append(flow.source)
         return found
+
+    def allows(self, source: str, service: str, port: int) -> bool:
+        """Whether that place, or the host, may connect to the service's port."""
+        return source in self._flows.get((self.stack.namespace_of(service), port), ())
+
+    def open_ports(self, service: str) -> list[int]:
+        """Its own ports, and those that a flow to it names."""
+        named = [
+            int(port.removesuffix(f"/{TCP}"))
+            for flow in self.stack.flows
+            if service in flow.targets
+            for port in flow.ports
+            if port.endswith(TCP)
+        ]
+        return list(dict.fromkeys((*self.ports(service), *named)))
 
     def callers(self, service: str) -> list[Place]:
         """Declared callers of the service, by their places; the host is not among them."""
-        return [self.places[home] for home in self._callers[service] if home in self.places]
+        home = self.stack.namespace_of(service)
+        labels = [
+            label
+            for port in self.open_ports(service)
+            for label in self._flows.get((home, port), ())
+            if label in self.places
+        ]
+        return [self.places[label] for label in dict.fromkeys(labels)]
 
     @cached_property
     def needs(self) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ WAY = (
     ("raw", "PREROUTING"),
     ("nat", "PREROUTING"),
     ("nat", "OUTPUT"),
+    ("filter", "INPUT"),
     ("filter", "FORWARD"),
     ("nat", "POSTROUTING"),
 )

@@ -82,4 +82,3 @@ async def harden(_: web.Request, response: web.StreamResponse) -> None:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-cache")
-    response.headers.popall("Server", None)

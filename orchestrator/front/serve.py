@@ -6,9 +6,13 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 SHUTDOWN_S = 0.2  # streams have no end of their own
+
+# No answer names a version. Those to what is no HTTP come from no application, so a signal of
+# one would not see them.
+web_response.SERVER_SOFTWARE = "orchestrator"  # type: ignore[attr-defined]
 
 
 @contextlib.asynccontextmanager

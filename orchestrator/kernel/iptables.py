@@ -12,12 +12,15 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import HostError, ResourceError
+from orchestrator.kernel import nftables
 from orchestrator.linux import in_thread, inside
 
 TIMEOUT_S = 20.0
+PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
 
 
@@ -79,6 +82,9 @@ class Tables:
         )
 
 
+NO_TABLES = Tables((), {}, {})
+
+
 def parse(text: str) -> Tables:
     """iptables-save -c output."""
     table, rules = "", []
@@ -103,7 +109,7 @@ def parse(text: str) -> Tables:
 def _run(
     program: str, arguments: Sequence[str], text: str | None = None, namespace: Path | None = None
 ) -> str:
-    path = shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+    path = shutil.which(program, path=PATH)
     if path is None:
         raise HostError(f"{program} is not installed", mend="apt-get install iptables")
     with inside(namespace):
@@ -126,9 +132,16 @@ async def save(namespace: Path | None = None) -> Tables:
     return parse(await in_thread(_run, "iptables-save", ["-c"], None, namespace))
 
 
-async def restore(text: str) -> None:
+async def restore(text: str, namespace: Path | None = None) -> None:
     """Carries out the changes, each table as a whole. Raises ResourceError, HostError."""
-    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text)
+    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text, namespace)
+
+
+@cache
+def is_nft() -> bool:
+    """Whether iptables here is the variant that keeps its rules in nf_tables."""
+    path = shutil.which("iptables-restore", path=PATH)
+    return path is not None and "nft" in Path(path).resolve().name
 
 
 def drop_table(name: str) -> None:
@@ -136,9 +149,11 @@ def drop_table(name: str) -> None:
 
     Raises nothing: an empty table that stays is harmless.
     """
-
-    with contextlib.suppress(Exception):
-        from pyroute2.nftables.main import NFTables
-
-        with NFTables(nfgen_family=2) as tables:  # AF_INET, `table ip NAME`
-            tables.table("del", name=name)
+    gone = nftables.message(
+        nftables.DELETE_TABLE,
+        nftables.NLM_F_ACK,
+        nftables.IPV4,
+        nftables.named(nftables.TABLE_NAME, name),
+    )
+    with contextlib.suppress(OSError):
+        nftables.commit([gone])

@@ -68,16 +68,13 @@ class Monitor:
     def _open(self, namespace: Path | None) -> None:
         with inside(namespace):
             routes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-            found = [routes]
-            if namespace is None:
-                found.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
+            rules = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         routes.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE))
-        for rules in found[1:]:
-            rules.bind((0, 0))
-            # The legacy variant of iptables tells nobody: then only the periodic look sees.
-            with contextlib.suppress(OSError):
-                rules.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
-        self._sockets[namespace] = found
+        rules.bind((0, 0))
+        # The legacy variant of iptables tells nobody: then only the periodic look sees.
+        with contextlib.suppress(OSError):
+            rules.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+        found = self._sockets[namespace] = [routes, rules]
         for each in found:
             each.setblocking(False)
             asyncio.get_running_loop().add_reader(each, self._received, each)

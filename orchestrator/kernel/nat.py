@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from orchestrator.events import Outcome
 from orchestrator.kernel import iptables
+from orchestrator.kernel.hostpolicy import Net, Outbound, host_rules, way_out
 from orchestrator.kernel.iptables import Rule, Tables
+from orchestrator.kernel.policy import Admission
+from orchestrator.kernel.ruleset import RuleSet
 from orchestrator.linux import appear, in_thread
 from orchestrator.resource import Observation, State
-
-
-@dataclass(frozen=True, slots=True)
-class Net:
-    """A network as far as rules care."""
-
-    bridge: str
-    subnet: IPv4Network
-    masquerade: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +28,19 @@ class Publication:
 
 
 def rules(
-    prefix: str, mark: str, nets: Sequence[Net], publications: Sequence[Publication]
+    prefix: str,
+    mark: str,
+    nets: Sequence[Net],
+    publications: Sequence[Publication],
+    *,
+    outbound: Sequence[Outbound] = (),
+    to_host: Sequence[Admission] = (),
 ) -> list[Rule]:
-    """Every rule of ours, hooks first; the order within a chain is the order of matching."""
+    """Every rule of ours, hooks first; the order within a chain is the order of matching.
+
+    `outbound` are services that may not reach everything outside, `to_host` what services may
+    reach on the host itself.
+    """
 
     def rule(
         table: str, chain: str, match: str, target: str, comment: str, why: str, more: str = ""
@@ -98,7 +101,7 @@ def rules(
     for each in publications:
         found += _published(rule, pre, post, forward, each, nets)
     for net in nets:
-        found += _forwarded(rule, forward, net, nets)
+        found += _forwarded(rule, forward, net, nets, outbound)
         found.append(
             rule(
                 "raw",
@@ -132,7 +135,7 @@ def rules(
                     "Services reach the outside behind the host's own address.",
                 )
             )
-    return found
+    return [*found, *host_rules(prefix, mark, nets, to_host)]
 
 
 def _published(
@@ -192,7 +195,11 @@ def _answers(rule: Callable[..., Rule], forward: str, net: Net) -> Iterator[Rule
 
 
 def _forwarded(
-    rule: Callable[..., Rule], forward: str, net: Net, nets: Iterable[Net]
+    rule: Callable[..., Rule],
+    forward: str,
+    net: Net,
+    nets: Iterable[Net],
+    outbound: Iterable[Outbound],
 ) -> Iterator[Rule]:
     yield rule(
         "filter",
@@ -213,6 +220,9 @@ def _forwarded(
                 "Networks of one stack do not reach each other; a service may join both.",
             )
     if net.masquerade:
+        for each in outbound:
+            if each.bridge == net.bridge:
+                yield from way_out(rule, forward, each)
         yield rule(
             "filter",
             forward,
@@ -223,79 +233,30 @@ def _forwarded(
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Nat:
-    """All rules of one lab, replaced together.
+@dataclass(frozen=True)
+class Nat(RuleSet):
+    """All rules of one lab on its host, replaced together.
 
     `memory` remembers which tables did not exist before us (nft variant), to take those
     away again.
     """
 
-    prefix: str
-    wanted: tuple[Rule, ...]
     memory: Path
 
     @property
     def name(self) -> str:
         return "nat:rules"
 
-    def is_ours(self, table: str, line: str) -> bool:
-        """Whether a live rule stands in a chain of ours or leads into one."""
-        chain = line.split()[1]
-        target = line.split(" -j ")[-1].split()[0] if " -j " in line else ""
-        return any(name in self._chains(table) for name in (chain, target))
-
-    def _chains(self, table: str) -> list[str]:
-        """Chains of ours in the table: with rules in them, or led into by a hook."""
-        rules = [rule for rule in self.wanted if rule.table == table]
-        names = [name for rule in rules for name in (rule.chain, rule.target)]
-        return [name for name in dict.fromkeys(names) if name.startswith(f"{self.prefix}-")]
-
-    def _hooks(self, table: str) -> list[Rule]:
-        chains = self._chains(table)
-        return [r for r in self.wanted if r.table == table and r.chain not in chains]
-
-    @property
-    def _tables(self) -> list[str]:
-        return list(dict.fromkeys(rule.table for rule in self.wanted))
-
-    def differences(self, live: Tables) -> list[str]:
-        """`- wanted` and `+ found` lines, per table; empty if all is as it should be."""
-        wrong: list[str] = []
-        for table in self._tables:
-            wanted = [rule.line() for rule in self.wanted if rule.table == table]
-            found = [line for line in live.lines(table) if self.is_ours(table, line)]
-            # Built-in chains come in the kernel's order, ours in the order we made them.
-            diff = difflib.ndiff(sorted(wanted, key=_chain), sorted(found, key=_chain))
-            wrong += [f"{table}: {line}" for line in diff if line[0] in "+-"]
-        if not wrong:
-            wrong += self._late_hooks(live)
-        return wrong
-
-    def _late_hooks(self, live: Tables) -> list[str]:
-        """Our rule in FORWARD must be the first: one before it could drop what is ours."""
-        forward = [line for line in live.lines("filter") if _chain(line) == "FORWARD"]
-        if forward and not self.is_ours("filter", forward[0]):
-            return [f"filter: our rule in FORWARD comes after: {forward[0]}"]
-        return []
-
     async def observe(self) -> Observation:
         live = await iptables.save()
         wrong = self.differences(live)
         if not wrong:
             return Observation(State.PRESENT)
-        if not self._traces(live):
+        if not self.traces(live):
             if self.memory.exists():
                 return Observation(State.PARTIAL, "empty tables that we made are still there")
             return Observation(State.ABSENT)
         return Observation(State.PARTIAL, "; ".join(wrong))
-
-    def _traces(self, live: Tables) -> bool:
-        return any(
-            name in live.chains.get(table, ())
-            for table in self._tables
-            for name in self._chains(table)
-        )
 
     async def ensure(self) -> Outcome:
         live = await iptables.save()
@@ -311,45 +272,15 @@ class Nat:
 
     async def _replace(self, live: Tables) -> None:
         if not self.memory.exists():
-            missing = [table for table in self._tables if table not in live.chains]
+            missing = [table for table in self.tables if table not in live.chains]
             appear(self.memory, "\n".join(missing))
-        text = []
-        for table in self._tables:
-            text.append(f"*{table}")
-            # Naming a chain makes it, or empties it: iptables-restore(8) with --noflush.
-            text += [f":{name} - [0:0]" for name in self._chains(table)]
-            text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
-            for hook in reversed(self._hooks(table)):
-                text.append(hook.line().replace(f"-A {hook.chain}", f"-I {hook.chain} 1", 1))
-            chains = self._chains(table)
-            text += [r.line() for r in self.wanted if r.table == table and r.chain in chains]
-            text.append("COMMIT")
-        await iptables.restore("\n".join(text) + "\n")
-
-    def _live_hooks(self, table: str, live: Tables) -> list[str]:
-        """Rules outside of our chains that lead into them."""
-        chains = self._chains(table)
-        return [
-            line
-            for line in live.lines(table)
-            if self.is_ours(table, line) and line.split()[1] not in chains
-        ]
+        await iptables.restore(self.replacement(live))
 
     async def remove(self) -> Outcome:
         live = await iptables.save()
-        changed = self._traces(live)
+        changed = self.traces(live)
         if changed:
-            text = []
-            for table in self._tables:
-                there = [n for n in self._chains(table) if n in live.chains.get(table, ())]
-                if not there:
-                    continue
-                text.append(f"*{table}")
-                text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
-                text += [f"-F {name}" for name in there]
-                text += [f"-X {name}" for name in there]
-                text.append("COMMIT")
-            await iptables.restore("\n".join(text) + "\n")
+            await iptables.restore(self.removal(live))
         if self.memory.exists():
             left = await iptables.save()
             for table in self.memory.read_text().split():
@@ -357,7 +288,3 @@ class Nat:
                     await in_thread(iptables.drop_table, table)
             self.memory.unlink()
         return Outcome.CHANGED if changed else Outcome.UNCHANGED
-
-
-def _chain(line: str) -> str:
-    return line.split()[1]

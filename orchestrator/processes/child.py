@@ -16,11 +16,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrator.errors import ProcessError
-from orchestrator.linux import in_thread, inside
-from orchestrator.processes import procfs
+from orchestrator.linux import in_own_thread, inside
+from orchestrator.processes import procfs, seccomp
+from orchestrator.processes.cgroup import Group
 from orchestrator.processes.sandbox import Sandbox
+from orchestrator.terminal import whole_lines
 
 LOG_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000  # a larger log is put aside as NAME.log.1 at the next start
@@ -48,67 +51,97 @@ def tail(log: Path, *, lines: int = LOG_LINES, since: int = 0) -> tuple[str, ...
         with log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(since, end - 64_000))
-            text = file.read().decode(errors="replace")
+            data = file.read().rstrip()
     except OSError:
         return ()
-    return tuple(deque((line.rstrip() for line in text.splitlines()), maxlen=lines))
+    if not data:
+        return ()
+    return tuple(deque((line.rstrip() for line in whole_lines(data + b"\n")), maxlen=lines))
 
 
 async def start(
     node: str,
     sandbox: Sandbox,
     *,
+    group: Group,
     namespace: Path | None,
     environment: Mapping[str, str],
     log: Path,
 ) -> Child:
     """Starts the program inside the namespace, detached from our terminal and life.
 
+    It begins once it is under its group's limits.
+
     Raises ProcessError with the log's last lines if the sandbox could not be built.
     """
     try:
-        return await in_thread(_start, node, sandbox, namespace, environment, log)
+        return await in_own_thread(_start, node, sandbox, group, namespace, environment, log)
     except OSError as error:
         raise ProcessError(node, "start", str(error)) from error
 
 
 def _start(
-    node: str, sandbox: Sandbox, namespace: Path | None, environment: Mapping[str, str], log: Path
+    node: str,
+    sandbox: Sandbox,
+    group: Group,
+    namespace: Path | None,
+    environment: Mapping[str, str],
+    log: Path,
 ) -> Child:
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.rename(log.with_suffix(".log.1"))
-    reader, writer = os.pipe()
-    try:
+    with contextlib.ExitStack() as open_until_started:
+        info, told = _pipe(open_until_started)
+        held, _ = _pipe(open_until_started)  # the program begins when the other end is closed
+        denied = seccomp.descriptor()
+        given = [told.fileno(), held.fileno()]
+        if denied is not None:
+            open_until_started.callback(os.close, denied)
+            given.append(denied)
+        if sandbox.listener is not None:
+            given.append(sandbox.listener)
+        group.enter()
         with log.open("ab") as output, inside(namespace):
             log_start = output.tell()
             # Programs may open /dev/stdout again, as nginx does; that asks the file's mode.
             os.fchown(output.fileno(), sandbox.user.uid, sandbox.user.gid)
             waiter = subprocess.Popen(
-                sandbox.words(info_fd=writer),
+                sandbox.words(info_fd=told.fileno(), block_fd=held.fileno(), seccomp_fd=denied),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                pass_fds=[writer, *([] if sandbox.listener is None else [sandbox.listener])],
+                pass_fds=given,
             )
-    except BaseException:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-    with os.fdopen(reader, "rb") as info:
+        told.close()
+        held.close()
         text = info.read()  # ends when bubblewrap closes it, or dies
-    try:
-        pid = json.loads(text)["child-pid"]
-    except (ValueError, KeyError) as error:
-        code = waiter.wait()
-        reason = f"its sandbox could not be built (bwrap ended with {code})"
-        raise ProcessError(node, "start", reason, log=tail(log, since=log_start)) from error
+        try:
+            pid = json.loads(text)["child-pid"]
+        except (ValueError, KeyError) as error:
+            code = waiter.wait()
+            reason = f"its sandbox could not be built (bwrap ended with {code})"
+            raise ProcessError(node, "start", reason, log=tail(log, since=log_start)) from error
+        try:
+            group.confine([pid], entered=True)
+        except OSError as error:
+            _send(pid, signal.SIGKILL)  # rather none than one without limits
+            waiter.wait()
+            raise ProcessError(node, "limit", str(error)) from error
     seen = procfs.stat(pid)
     return Child(pid, seen.start_ticks if seen else 0, waiter, log, log_start)
+
+
+def _pipe(until: contextlib.ExitStack) -> tuple[BinaryIO, BinaryIO]:
+    """The reading and the writing end."""
+    reader, writer = os.pipe()
+    return (
+        until.enter_context(os.fdopen(reader, "rb")),
+        until.enter_context(os.fdopen(writer, "wb")),
+    )
 
 
 async def wait_for_exit(pid: int) -> None:

@@ -1,13 +1,14 @@
 """The command line that runs a program with nothing to steal: bubblewrap, then setpriv.
 
-The program sees a read-only /usr and /etc, the stack's directory as /stack, its own data,
-files and secrets, a private /tmp and /run, its own process table, and nothing of /home,
-/root or other services. Pure: builds words, starts nothing.
+The program sees a read-only /usr and /opt and the few files of /etc that every program needs, the
+stack's directory as /stack, its own data, files and secrets, a private /tmp and /run, its own
+process table, and nothing of /home, /root, /var or other services. Pure: builds words, starts
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,16 @@ NOTIFY_SOCKET = "/run/notify"
 FIRST_PID = 2  # of the program in its process namespace; bubblewrap is 1
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: file-hierarchy(7)
 
-SYSTEM = ("/usr", "/etc", "/opt")  # the host's, read-only
+# The host's, read-only: programs, and what the C library, TLS and interpreters look up. What
+# else is in /etc tells of the host (units with passwords, other services' settings).
+SYSTEM = (
+    *("/usr", "/opt"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
+    *("/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/resolv.conf"),
+    *("/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/localtime", "/etc/timezone"),
+    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs"),
+    *("/etc/perl", "/etc/fonts", "/etc/locale.alias", "/etc/os-release"),
+)
 
 # What setpriv needs to change its ids and empty the bounding set; gone before the program.
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -55,17 +65,32 @@ class Sandbox:
     hostname: str
     read_only: Mapping[str, Path] = field(default_factory=dict)  # path inside → path on the host
     writable: Mapping[str, Path] = field(default_factory=dict)
+    system: tuple[str, ...] = ()  # more of the host, read-only at the same path
     own_network: bool = False  # an empty network namespace of its own: for offline jobs
     listener: int | None = None  # an inherited descriptor that the program gets as number 3
     nice: int = 0
 
-    def words(self, *, info_fd: int) -> list[str]:
-        """The whole command line. bwrap tells the pid of pid 1 on the descriptor."""
+    def words(
+        self, *, info_fd: int, block_fd: int | None = None, seccomp_fd: int | None = None
+    ) -> list[str]:
+        """The whole command line.
+
+        bwrap tells the pid of pid 1 on the first descriptor, starts the program once the other
+        end of the second is closed, and loads the filter of system calls from the third.
+        """
         words = ["bwrap", "--info-fd", str(info_fd)]
-        words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--hostname", self.hostname]
+        if block_fd is not None:
+            words += ["--block-fd", str(block_fd)]
+        if seccomp_fd is not None:
+            words += ["--seccomp", str(seccomp_fd)]
+        words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+        words += ["--hostname", self.hostname]
         if self.own_network:
             words.append("--unshare-net")
-        for path in SYSTEM:
+        system = (*SYSTEM, *self.system)
+        for directory in _parents(system):
+            words += ["--perms", "0755", "--dir", directory]
+        for path in system:
             words += ["--ro-bind-try", path, path]
         for name in MERGED:
             merged = Path("/", name)
@@ -77,13 +102,13 @@ class Sandbox:
         for directory in ("/tmp", "/dev/shm", "/var/tmp"):
             words += ["--perms", "1777", "--tmpfs", directory]
         words += ["--tmpfs", "/run"]
-        for directory in self._parents():
+        for directory in _parents((*self.read_only, *self.writable)):
             words += ["--perms", "0755", "--dir", directory]
         for inside, outside in self.read_only.items():
             words += ["--ro-bind", str(outside), inside]
         for inside, outside in self.writable.items():
             words += ["--bind", str(outside), inside]
-        words += ["--chdir", STACK_DIR, "--cap-drop", "ALL"]
+        words += ["--remount-ro", "/", "--chdir", STACK_DIR, "--cap-drop", "ALL"]
         for capability in CAPABILITIES:
             words += ["--cap-add", capability]
         nice = ["nice", "-n", str(self.nice)] if self.nice else []
@@ -94,15 +119,6 @@ class Sandbox:
         if self.listener is None:
             return []
         return ["bash", "-c", f'exec "$@" 3<&{self.listener} {self.listener}<&-', "bash"]
-
-    def _parents(self) -> list[str]:
-        """Directories above what is mounted: bwrap would make them for root alone (0700)."""
-        found: dict[str, None] = {}
-        for inside in (*self.read_only, *self.writable):
-            for parent in reversed(Path(inside).parents[:-1]):
-                if not str(parent).startswith(SYSTEM):
-                    found[str(parent)] = None
-        return list(found)
 
     def _setpriv(self) -> list[str]:
         """setpriv(1): the user, no groups, no capabilities, none to be had by exec either."""
@@ -117,3 +133,13 @@ class Sandbox:
             "--no-new-privs",
             "--",
         ]
+
+
+def _parents(paths: Iterable[str]) -> list[str]:
+    """Directories above what is mounted: bwrap would make them for root alone (0700)."""
+    found: dict[str, None] = {}
+    for path in paths:
+        for parent in reversed(Path(path).parents[:-1]):
+            if not str(parent).startswith(("/usr", "/opt")):
+                found[str(parent)] = None
+    return list(found)

@@ -16,6 +16,7 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
 from orchestrator.processes import child, procfs
+from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
 from orchestrator.processes.listener import Listener, close, program_of
 from orchestrator.processes.notify import Notifications
@@ -56,8 +57,10 @@ class Program:
     folder: Folder
     log: Path
     emit: Emit
+    group: Group
     listener: Listener | None = None
     nice: int = 0
+    host_files: tuple[str, ...] = ()  # what it sees of the host, besides what all see
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -76,6 +79,7 @@ class Program:
             str(self.stack_dir),
             self.listener and [self.listener.port, self.listener.handover],
             self.nice,
+            self.host_files,
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -96,6 +100,22 @@ class Program:
             if not outside.exists() or not os.path.samestat(mounted, outside.stat()):
                 return outside
         return None
+
+    def unlimited(self, init: int) -> str:
+        """How the limits of the running sandbox differ from what they should be; or nothing."""
+        return next(filter(None, map(self.group.lost, procfs.children(init))), "")
+
+    def limit(self, init: int) -> None:
+        """Puts what runs under its limits. Raises ProcessError."""
+        try:
+            self.group.confine([init, *procfs.descendants(init)])
+        except OSError as error:
+            raise ProcessError(self.node, "limit", str(error)) from error
+
+    def forget(self) -> None:
+        """Takes away what lay ready for it; nothing runs any more."""
+        self.folder.remove()
+        self.group.remove()
 
     def has_data(self) -> bool:
         """Whether its data directories exist. Cheaper than to observe."""
@@ -121,12 +141,18 @@ class Program:
             self.hostname,
             read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place()},
             writable=writable,
+            system=self.host_files,
             own_network=self.namespace is None,
             listener=socket,
             nice=self.nice,
         )
         started = await child.start(
-            self.node, sandbox, namespace=self.namespace, environment=environment, log=self.log
+            self.node,
+            sandbox,
+            group=self.group,
+            namespace=self.namespace,
+            environment=environment,
+            log=self.log,
         )
         self.emit(ProcessStarted(self.node, started.pid, started.start_ticks))
         return started
@@ -157,6 +183,13 @@ class Service:
         return self.program.node
 
     async def observe(self) -> Observation:
+        seen = self._look()
+        if seen.state is State.PRESENT and (wrong := self._unlimited()):
+            return Observation(State.PARTIAL, wrong)
+        return seen
+
+    def _look(self) -> Observation:
+        """What there is, but for its limits: those can be put right under a running program."""
         found = self.program.running()
         inits = [each for each in found if each.is_init]
         if not found:
@@ -177,10 +210,21 @@ class Service:
             return Observation(State.PARTIAL, "its configuration has changed")
         return Observation(State.PRESENT)
 
+    def _unlimited(self) -> str:
+        found = (self.program.unlimited(each.pid) for each in self._inits())
+        return next(filter(None, found), "")
+
+    def _inits(self) -> list[procfs.Sandbox]:
+        return [each for each in self.program.running() if each.is_init]
+
     async def ensure(self) -> Outcome:
-        if (await self.observe()).state is State.PRESENT:
+        if self._look().state is not State.PRESENT:
+            return await self.rebuild()
+        if not self._unlimited():
             return Outcome.UNCHANGED
-        return await self.rebuild()
+        for init in self._inits():
+            self.program.limit(init.pid)
+        return Outcome.CHANGED
 
     async def rebuild(self) -> Outcome:
         """Stops what runs and starts anew. A listening socket passes from the old process
@@ -213,7 +257,7 @@ class Service:
     async def remove(self) -> Outcome:
         found = self.program.running()
         await self._stop()
-        self.program.folder.remove()
+        self.program.forget()
         return Outcome.CHANGED if found else Outcome.UNCHANGED
 
     async def _stop(self) -> None:
@@ -279,7 +323,7 @@ class Job:
         """Data that it made stays; that is what it was run for."""
         found = self.program.running()
         await self._stop()
-        self.program.folder.remove()
+        self.program.forget()
         was_done = self.stamp.exists()
         self.stamp.unlink(missing_ok=True)
         return Outcome.CHANGED if found or was_done else Outcome.UNCHANGED

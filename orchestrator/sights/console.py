@@ -27,6 +27,7 @@ from orchestrator.events import (
     StepStarted,
     encode,
 )
+from orchestrator.terminal import clean, clean_lines
 
 STYLES = {
     "ready": "green",
@@ -37,11 +38,6 @@ STYLES = {
     "cancelled": "yellow",
     "retrying": "yellow",
 }
-
-
-def clean(text: str) -> str:
-    """Without control characters: what a program logs must not steer the terminal."""
-    return "".join(each if each.isprintable() or each == "\t" else "�" for each in text)
 
 
 class JsonLines:
@@ -159,7 +155,7 @@ class LiveTable:
                 node,
                 Text(state, style=STYLES.get(state, "cyan")),
                 self._took.get(node, ""),
-                clean(note.splitlines()[0] if note else ""),
+                Text(clean(note.split("\n")[0])),
             )
             before = layer
         return table
@@ -171,7 +167,7 @@ def failure_report(finished: Iterable[StepFinished]) -> str:
     for event in finished:
         if event.outcome is Outcome.FAILED:
             attempts = f"{event.attempt} attempt{'s' if event.attempt != 1 else ''}"
-            parts.append(f"{event.node} failed after {attempts}: {event.reason}")
+            parts.append(f"{event.node} failed after {attempts}: {clean_lines(event.reason)}")
             parts += [f"    | {clean(text)}" for text in event.log]
         elif event.outcome is Outcome.SKIPPED:
             skipped.append(event.node)

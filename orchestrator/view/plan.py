@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.app import App
+from orchestrator.flows import declared_ports
 from orchestrator.kernel.iptables import Rule
 from orchestrator.kernel.nat import Nat
 from orchestrator.linux import NETNS_DIR
 from orchestrator.processes.service import Service
-from orchestrator.spec import Service as SpecService
 from orchestrator.spec import Stack
 
 
@@ -112,18 +112,9 @@ def _hop(app: App, name: str) -> Hop:
         app.stack.namespace_of(name),
         program.mark if program else None,
         program.user.uid if program else 0,
-        declared_ports(service),
+        frozenset(declared_ports(service)),
         frozenset(port.service for port in service.ports),
     )
-
-
-def declared_ports(service: SpecService) -> frozenset[int]:
-    """Every port of its own that the stack file names."""
-    ready = service.readiness
-    probes = [probe.port for probe in (ready.http, ready.postgres, ready.redis) if probe]
-    given = [ready.tcp, service.listen.port if service.listen else None, *probes]
-    published = [port.service for port in service.ports]
-    return frozenset(port for port in (*given, *published) if port)
 
 
 def edges_of(stack: Stack) -> Iterable[Edge]:

@@ -1,4 +1,4 @@
-"""The API's front: routes to the services, sessions and carts in Redis.
+"""The API's front: routes to the services; sessions and carts are in sessions.py.
 
 A service that is being restarted costs no request: calls that did not reach it are made
 again, and an order carries an Idempotency-Key, ours if the client gave none, so that making
@@ -8,23 +8,24 @@ it again never makes a second one.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
-import re
 import secrets
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
 
 import aiohttp
 import redis.asyncio as redis
 import uvloop
 from aiohttp import web
+from gateway import description, sessions
+from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, read_body, runner
+from gateway.sessions import REDIS
 from multidict import CIMultiDict
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
+from shared import log as logs
 from shared import metrics
 from shared.hops import (
     DELAY_S,
@@ -33,25 +34,20 @@ from shared.hops import (
     NAME_HEADER,
     SENT_HEADER,
     Frame,
-    calling,
     frame,
     next_parent,
     stamp_us,
 )
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
-from shared.settings import secret, setting
+from shared.settings import setting
 
 log = logging.getLogger("gateway")
 
-MAX_BODY_BYTES = 64 * 1024
 RETRY_FOR_S = 10.0  # a service takes a second or two to come back
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
 CONNECTIONS_PER_SERVICE = 64
-REDIS_HOST = setting("REDIS_HOST")
-SESSION_TTL_S = 3600
-SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
 PASSED_BACK = (
     "Content-Type",
@@ -62,35 +58,11 @@ PASSED_BACK = (
     NAME_HEADER,
 )
 
+FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
-REDIS = web.AppKey("REDIS", redis.Redis)
 REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
-
-
-class Item(BaseModel):
-    """One line of a cart."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    product_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    quantity: Annotated[int, Field(ge=1, le=10_000)]
-
-
-class Cart(BaseModel):
-    """The body of PUT /api/cart."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    items: Annotated[list[Item], Field(max_length=100)]
-
-
-class NewSession(BaseModel):
-    """The body of POST /api/sessions; it may be left out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    customer_id: Annotated[str, StringConstraints(max_length=64)] | int | None = None
 
 
 @web.middleware
@@ -113,26 +85,32 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("unhandled")
         problem = Problem(500, "something went wrong on our side")
-    return web.Response(
-        text=problem.body(),
-        status=problem.status,
-        content_type=CONTENT_TYPE,
-        headers=problem.headers,
-    )
+    return answer(problem)
+
+
+def answer(problem: Problem) -> web.Response:
+    """The problem as a response."""
+    headers = {"Content-Type": CONTENT_TYPE, **problem.headers}
+    return web.Response(body=problem.body().encode(), status=problem.status, headers=headers)
 
 
 @web.middleware
 async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Counts the request, and accounts for its time where its caller asks for it."""
     requests = request.app[REQUESTS]
+    is_shed = requests.inside >= MAX_IN_FLIGHT and request.path != "/health"
     requests.begun += 1
     status = 500
     try:
-        response = await _accounted(request, handler)
+        response = await _accounted(request, _shed if is_shed else handler)
         status = response.status
     finally:
         requests.answer(status)
     return response
+
+
+async def _shed(_: web.Request) -> web.Response:
+    return answer(overloaded())
 
 
 async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -149,31 +127,6 @@ async def _accounted(request: web.Request, handler: Handler) -> web.StreamRespon
     return response
 
 
-class TimedConnection(redis.Connection):
-    """Accounts for the time between a command and its answer."""
-
-    async def connect(self) -> None:
-        with calling(REDIS_HOST):
-            await super().connect()
-
-    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        self._sent_us = stamp_us()
-        await super().send_packed_command(*args, **kwargs)
-
-    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        result = "error"
-        try:
-            answer = await super().read_response(*args, **kwargs)
-            result = "ok"
-        except redis.ResponseError:
-            result = "ok"  # an answer, if not the one that was hoped for
-            raise
-        finally:
-            if current := frame.get():
-                current.call(REDIS_HOST, self._sent_us, result)
-        return answer
-
-
 class Upstream:
     """One service behind us."""
 
@@ -188,7 +141,7 @@ class Upstream:
         A refused connection is always tried again; a broken one only if the request may be
         made twice.
         """
-        body = await request.read() if request.can_read_body else None
+        body = await read_body(request) if request.can_read_body else None
         until = time.monotonic() + RETRY_FOR_S
         pause_s = FIRST_PAUSE_S
         while True:
@@ -257,15 +210,13 @@ async def deep_health(request: web.Request) -> web.Response:
 
 
 async def options(request: web.Request) -> web.Response:
-    """OPTIONS with Max-Forwards (RFC 9110, 7.6.2): answered here at 0, else counted down.
-
-    Raises HTTPMethodNotAllowed without the header.
-    """
+    """What may be asked; with Max-Forwards (RFC 9110, 7.6.2) counted down before the services."""
     forwards = request.headers.get(FORWARDS_HEADER, "")
-    if not forwards.isdecimal():
-        raise web.HTTPMethodNotAllowed("OPTIONS", ["GET", "POST"])
-    if int(forwards) == 0:
-        return web.Response(status=204, headers={NAME_HEADER: "api-gateway"})
+    if forwards not in FORWARDS or forwards == "0":
+        here = request.match_info.route.resource
+        assert here is not None
+        allow = {"Allow": ", ".join(sorted(route.method for route in here))}
+        return web.Response(status=204, headers={NAME_HEADER: "api-gateway", **allow})
     upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
     headers = {**passed_on(request), FORWARDS_HEADER: str(int(forwards) - 1)}
     path = request.path.removeprefix("/api")
@@ -285,61 +236,6 @@ async def orders(request: web.Request) -> web.Response:
     return await ORDERS.ask(request, path, may_repeat=True, headers=headers)
 
 
-async def create_session(request: web.Request) -> web.Response:
-    wanted = NewSession()
-    if request.can_read_body:
-        wanted = NewSession.model_validate_json(await body_of(request))
-    session = secrets.token_urlsafe(24)
-    document = {"customer_id": wanted.customer_id, "items": []}
-    await request.app[REDIS].set(f"session:{session}", json.dumps(document), ex=SESSION_TTL_S)
-    answer = {"session_id": session, "expires_in_s": SESSION_TTL_S}
-    response = web.json_response(answer, status=201)
-    response.set_cookie(
-        "session", session, max_age=SESSION_TTL_S, httponly=True, samesite="Lax", path="/api"
-    )
-    return response
-
-
-async def get_cart(request: web.Request) -> web.Response:
-    document = await load_session(request)
-    return web.json_response({"customer_id": document["customer_id"], "items": document["items"]})
-
-
-async def put_cart(request: web.Request) -> web.Response:
-    document = await load_session(request)
-    cart = Cart.model_validate_json(await body_of(request))
-    document["items"] = [item.model_dump() for item in cart.items]
-    key = f"session:{session_id(request)}"
-    await request.app[REDIS].set(key, json.dumps(document), ex=SESSION_TTL_S)
-    return web.json_response({"customer_id": document["customer_id"], "items": document["items"]})
-
-
-async def body_of(request: web.Request) -> bytes:
-    """The body, if it is declared as JSON. Raises Problem 415."""
-    if request.content_type != "application/json":
-        raise Problem(415, "the body must be application/json")
-    return await request.read()
-
-
-def session_id(request: web.Request) -> str:
-    """From the header X-Session-Id, or the cookie. Raises Problem 401."""
-    found = request.headers.get("X-Session-Id") or request.cookies.get("session")
-    if not found:
-        raise Problem(401, "no session: POST /api/sessions, then send its id as X-Session-Id")
-    if not SESSION_ID.fullmatch(found):
-        raise Problem(401, "that is no session's id")
-    return found
-
-
-async def load_session(request: web.Request) -> dict[str, Any]:
-    """The session, whose life begins anew with each use. Raises Problem 401."""
-    found = await request.app[REDIS].getex(f"session:{session_id(request)}", ex=SESSION_TTL_S)
-    if found is None:
-        raise Problem(401, "this session has ended: POST /api/sessions for a new one")
-    document: dict[str, Any] = json.loads(found)
-    return document
-
-
 async def on_startup(app: web.Application) -> None:
     app[HTTP] = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -348,16 +244,7 @@ async def on_startup(app: web.Application) -> None:
         timeout=CALL_TIMEOUT,
         auto_decompress=False,
     )
-    pool = redis.ConnectionPool(
-        connection_class=TimedConnection,
-        host=REDIS_HOST,
-        port=int(setting("REDIS_PORT", "6379")),
-        password=secret("REDIS_PASSWORD_FILE"),
-        socket_timeout=1,
-        socket_connect_timeout=1,
-        max_connections=CONNECTIONS_PER_SERVICE,
-    )
-    app[REDIS] = redis.Redis.from_pool(pool)
+    app[REDIS] = sessions.connect(CONNECTIONS_PER_SERVICE)
 
 
 async def on_cleanup(app: web.Application) -> None:
@@ -366,27 +253,29 @@ async def on_cleanup(app: web.Application) -> None:
     await app[REDIS].aclose()
 
 
+ROUTES = [
+    web.get("/health", health),
+    web.get("/api/health", deep_health),
+    web.get("/api/openapi.json", description.serve),
+    web.get("/api/products", products),
+    web.get(r"/api/products/{id:[0-9]{1,19}}", products),
+    web.get("/api/orders", orders),
+    web.post("/api/orders", orders),
+    web.get(r"/api/orders/{id:[0-9]{1,19}}", orders),
+    web.post("/api/sessions", sessions.create),
+    web.get("/api/cart", sessions.get_cart),
+    web.put("/api/cart", sessions.put_cart),
+    web.options("/api/products", options),
+    web.options(r"/api/products/{id:[0-9]{1,19}}", options),
+    web.options("/api/orders", options),
+    web.options(r"/api/orders/{id:[0-9]{1,19}}", options),
+]
+
+
 def make_app() -> web.Application:
     app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
     app[REQUESTS] = metrics.serve("api-gateway")
-    app.add_routes(
-        [
-            web.get("/health", health),
-            web.get("/api/health", deep_health),
-            web.get("/api/products", products),
-            web.get(r"/api/products/{id:\d+}", products),
-            web.get("/api/orders", orders),
-            web.post("/api/orders", orders),
-            web.get(r"/api/orders/{id:\d+}", orders),
-            web.post("/api/sessions", create_session),
-            web.get("/api/cart", get_cart),
-            web.put("/api/cart", put_cart),
-            web.options("/api/products", options),
-            web.options(r"/api/products/{id:\d+}", options),
-            web.options("/api/orders", options),
-            web.options(r"/api/orders/{id:\d+}", options),
-        ]
-    )
+    app.add_routes(ROUTES)
     app.on_startup.append(on_startup)
     app.on_cleanup.append(on_cleanup)
     return app
@@ -406,14 +295,14 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(make_app(), access_log=None, shutdown_timeout=5)
-    await runner.setup()
-    await site(runner).start()
+    serving = runner(make_app(), shutdown_timeout=5)
+    await serving.setup()
+    await site(serving).start()
     notify("READY=1")
     await stop.wait()
-    await runner.cleanup()
+    await serving.cleanup()
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure()
     uvloop.run(serve())

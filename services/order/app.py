@@ -11,6 +11,7 @@ from flask import Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from shared.cache import Cache
 from shared.database import Connection, Database
+from shared.fields import Whole
 from shared.notify import notify
 from shared.problem import Problem
 from shared.web import make_app, read_body, read_query
@@ -40,8 +41,8 @@ class NewOrder(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     customer_id: CustomerId
-    product_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    quantity: Annotated[int, Field(ge=1, le=10_000)]
+    product_id: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    quantity: Annotated[Whole, Field(ge=1, le=10_000)]
     total_price: Annotated[Decimal, Field(strict=False, ge=0, le=10**10)] | None = None
 
 

@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
+from wsgiref.simple_server import ServerHandler
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import start_http_server
@@ -31,11 +32,15 @@ class Requests(Collector):
     def answer(self, status: int) -> None:
         self.answered[f"{status // 100}xx"] += 1
 
+    @property
+    def inside(self) -> int:
+        return self.begun - sum(self.answered.values())
+
     def collect(self) -> Iterator[Metric]:
         inside = GaugeMetricFamily(
             "orchestrator_hop_in_flight", "Requests inside the hop.", labels=("hop",)
         )
-        inside.add_metric((self._hop,), max(0, self.begun - sum(self.answered.values())))
+        inside.add_metric((self._hop,), max(0, self.inside))
         yield inside
         answered = CounterMetricFamily(
             "orchestrator_hop_requests",
@@ -49,6 +54,7 @@ class Requests(Collector):
 
 def serve(hop: str) -> Requests:
     """Begins to answer scrapes; returns what is to be counted."""
+    ServerHandler.server_software = hop  # not the versions of Python and its library
     requests, registry = Requests(hop), CollectorRegistry()
     registry.register(requests)
     ProcessCollector(registry=registry)

@@ -10,7 +10,7 @@ from flask import Flask, Response, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from shared import metrics
+from shared import log, metrics
 from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
@@ -20,6 +20,7 @@ M = TypeVar("M", bound=BaseModel)
 
 def make_app(name: str) -> Flask:
     """An app with /health and nothing else yet."""
+    log.configure()
     app = Flask(name)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]

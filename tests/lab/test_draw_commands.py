@@ -208,7 +208,7 @@ def test_graph_needs_neither_root_nor_a_lab(public: Path) -> None:
     text = graph()
     for name in ("netns:web", "veth:back", "bridge:br-app", "nat:rules", "job:init"):
         assert name in text
-    assert re.search(r"service:web +← veth:web, service:back \(started\)", text)
+    assert re.search(r"service:web +← policy:web, veth:web, service:back \(started\)", text)
     assert "netns:web" not in graph("--services")
     assert "-- completed -->" in graph("--mermaid")
     assert graph("--dot").startswith("digraph")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from browser import DESKTOP, PAGE, PHONE, browser, visit
 from names import next_name
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 from rig import World, eventually
 
 READY = "Everything is ready."
@@ -22,8 +22,16 @@ def lab(watched: World) -> World:
 
 
 @pytest.fixture(scope="module")
-def chromium(lab: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(lab, tmp_path_factory.mktemp("chromium")) as found:
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def chromium(
+    playwright: Playwright, lab: World, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    with browser(playwright, lab, tmp_path_factory.mktemp("chromium")) as found:
         yield found
 
 
@@ -140,13 +148,15 @@ def test_request_opens_into_its_waterfall(lab: World, chromium: Browser) -> None
         assert seen.complaints == []
 
 
-def test_graph_comes_up_before_ones_eyes(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_graph_comes_up_before_ones_eyes(
+    playwright: Playwright, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     directory = tmp_path_factory.mktemp("live")
     world = World.build(next_name(), directory)
     try:
         run = world.start("up", "--supervise", "--live")
         eventually(lambda: world.on_host("curl", "-sf", PAGE).code == 0)
-        with browser(world, directory) as chromium, visit(chromium) as seen:
+        with browser(playwright, world, directory) as chromium, visit(chromium) as seen:
             headlines = set()
 
             def is_up() -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from books import query, restock
 from rig import ROOT, World, eventually
 
 LAYERS = ("bridge", "veths", "nat", "data", "services", "gateway", "edge", "monitoring")
@@ -35,7 +36,7 @@ class Load:
 
 @contextlib.contextmanager
 def load(shop: World) -> Iterator[Load]:
-    ask(shop, "UPDATE products SET stock = 100000 WHERE id = 4")  # what load.py orders
+    restock(shop)
     running = Load(shop)
     try:
         yield running
@@ -44,16 +45,9 @@ def load(shop: World) -> Iterator[Load]:
             running.end()
 
 
-def ask(shop: World, statement: str) -> str:
-    """The database's own answer."""
-    password = (shop.state / f"shop@{shop.host}" / "secrets" / "postgres-password").read_text()
-    words = ["psql", "-h", "10.0.0.60", "-U", "postgres", "-d", "shop", "-Atc", statement]
-    return shop.on_host("env", f"PGPASSWORD={password}", *words).ok().out
-
-
 def orders_of(shop: World) -> int:
     """How many orders the database holds."""
-    return int(ask(shop, "SELECT count(*) FROM orders"))
+    return int(query(shop, "SELECT count(*) FROM orders")[0][0])
 
 
 def identities(shop: World) -> dict[str, Any]:
@@ -119,6 +113,7 @@ def test_replay_of_a_namespace_takes_its_service_along(shop: World) -> None:
     planned = shop.orchestrator("replay", "netns:order-service", "--dry-run", "--json").json()
     assert set(planned["rebuilt"]) == {
         "netns:order-service",
+        "policy:order-service",
         "veth:order-service",
         "service:order-service",
     }

@@ -120,7 +120,7 @@ def test_totals_agree_with_other_tools_under_load(shop: World, viewer: Viewer) -
         inner_end = others()
         last = viewer.look()
         outer_end = others()
-    assert len(outer) == 6 * 8 + 15 * 2
+    assert len(outer) > 6 * 8 + 10 * 2  # all links, and the rules of ours
     for key in outer:
         grown = ours(last, key) - ours(first, key)
         assert inner_end[key] - inner[key] <= grown <= outer_end[key] - outer[key], key
@@ -138,7 +138,7 @@ def test_processor_time_agrees_with_proc_under_load(shop: World, viewer: Viewer)
         outer = cpu_s(shop)
         first = viewer.look()
         inner = cpu_s(shop)
-        eventually(lambda: all(now > inner[s] + 0.3 for s, now in busy(shop).items()))
+        eventually(lambda: all(now > inner[s] + 0.3 for s, now in busy(shop).items()), within_s=90)
         inner_end = cpu_s(shop)
         last = viewer.look()
         outer_end = cpu_s(shop)
@@ -352,7 +352,7 @@ def test_promtool_finds_nothing_to_complain_of(shop: World, viewer: Viewer) -> N
     words = ["promtool", "check", "metrics"]
     done = subprocess.run(words, input=text, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    assert 100 < sum(not line.startswith("#") for line in text.splitlines()) < 250
+    assert 100 < sum(not line.startswith("#") for line in text.splitlines()) < 400
 
 
 def test_lab_that_is_not_there_is_no_error(world: World, write_stack: Callable[..., Path]) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
 PURE = {"events", "errors", "needs", "lab", "resource", "document"}
-PURE |= {"fields", "spec", "stackfile", "presence"}
+PURE |= {"fields", "spec", "stackfile", "presence", "terminal"}
 BANNED = {
     "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
     "kernel": ("engine", "processes", "sights", "stack", "app", "commands", "view"),

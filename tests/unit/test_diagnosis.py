@@ -329,7 +329,7 @@ def test_listener(running: Running, verdict: str, evidence: str) -> None:
 def test_configuration_that_the_tests_call_changed_is_what_a_service_calls_so() -> None:
     from orchestrator.processes.service import Service
 
-    assert f'"{transport.CHANGED}"' in inspect.getsource(Service.observe)
+    assert f'"{transport.CHANGED}"' in inspect.getsource(Service)
 
 
 def test_answers() -> None:

@@ -207,7 +207,10 @@ def test_firewall_is_named(
         (doctor.user_ids([], has_last=True), Level.OK),
         (doctor.user_ids(["ldap"], has_last=True), Level.WARN),
         (doctor.user_ids([], has_last=False), Level.FAIL),
-        (doctor.cgroup(is_v2=False), Level.OK),
+        (doctor.limits({}, 1), Level.OK),
+        (doctor.limits({"memory": "/sys/fs/cgroup is read-only here"}, 2), Level.WARN),
+        (doctor.seccomp(has_library=True), Level.OK),
+        (doctor.seccomp(has_library=False), Level.WARN),
     ],
 )
 def test_fact_is_judged(found: Finding, level: Level) -> None:

@@ -19,7 +19,10 @@ NAT = Nat(
     "ORC-SHOP",
     tuple(
         wanted_rules(
-            "ORC-SHOP", MARK, [Net("br-app", IPv4Network("10.0.0.0/16"), True)], [PUBLICATION]
+            "ORC-SHOP",
+            MARK,
+            [Net("br-app", IPv4Network("10.0.0.0/16"), True, IPv4Address("10.0.0.1"))],
+            [PUBLICATION],
         )
     ),
     Path("unused"),
@@ -58,6 +61,8 @@ def test_rules_stand_in_the_order_in_which_packets_meet_them() -> None:
         "nat PREROUTING",
         "nat OUTPUT",
         "nat ORC-SHOP-PRE",
+        "filter INPUT",
+        "filter ORC-SHOP-IN",
         "filter FORWARD",
         "filter ORC-SHOP-FWD",
         "nat POSTROUTING",

@@ -101,7 +101,8 @@ def shop() -> App:
 def rendered(app: App, name: str, part: Stack) -> dict[str, str]:
     secrets: Secrets = Placeholders(app.whole.secrets)
     templates = Templates(part, app.whole, app.directory, secrets)
-    return templates.render(name, app.whole.services[name].files)
+    service = app.whole.services[name]
+    return templates.render(name, service.files, service.environment)
 
 
 def jobs_of(app: App, part: Stack) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def jobs_of(app: App, part: Stack) -> dict[str, Any]:
 def test_nobody_but_monitoring_waits_for_monitoring() -> None:
     nodes = shop().nodes
     monitoring = {name for name, node in nodes.items() if node.layer == "monitoring"}
-    monitoring |= {"veth:prometheus", "netns:prometheus"}
+    monitoring |= {"veth:prometheus", "netns:prometheus", "policy:prometheus"}
     assert "service:prometheus" in monitoring
     for name, node in nodes.items():
         if name not in monitoring:
@@ -121,7 +122,7 @@ def test_nobody_but_monitoring_waits_for_monitoring() -> None:
 
 def test_prometheus_waits_for_nothing_but_its_place() -> None:
     needs = shop().nodes["service:prometheus"].needs
-    assert needs.keys() == {"netns:prometheus", "veth:prometheus"}
+    assert needs.keys() == {"netns:prometheus", "policy:prometheus", "veth:prometheus"}
 
 
 def test_targets_are_those_that_are_installed() -> None:

@@ -16,8 +16,8 @@ from orchestrator.processes.sandbox import Sandbox, User
 from orchestrator.spec import Stack
 
 LAB = Lab("shop")
-FRONT = Net("br-app", IPv4Network("10.0.0.0/16"), True)
-BACK = Net("br-back", IPv4Network("10.1.0.0/16"), False)
+FRONT = Net("br-app", IPv4Network("10.0.0.0/16"), True, IPv4Address("10.0.0.1"))
+BACK = Net("br-back", IPv4Network("10.1.0.0/16"), False, IPv4Address("10.1.0.1"))
 WEB = Publication(8080, "br-app", IPv4Address("10.0.0.10"), 80)
 
 

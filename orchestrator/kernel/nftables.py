@@ -1,0 +1,261 @@
+"""nf_tables itself, without a program in between: linux/netfilter/nf_tables.h.
+
+iptables' nft variant keeps its rules here too. What is looked at with every look of the
+supervisor is read here for a fraction of what a process costs, and the tables of bridges can
+be written as one transaction. A rule is a list of expressions, each a name with attributes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.kernel.messages import (
+    HEADER,
+    NLM_F_DUMP,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    attribute,
+    attributes,
+    messages,
+    request,
+)
+from orchestrator.linux import inside
+
+NETLINK_NETFILTER, SUBSYSTEM = 12, 10  # linux/netlink.h, NFNL_SUBSYS_NFTABLES
+IPV4, BRIDGE = 2, 7  # NFPROTO_ of linux/netfilter.h
+BATCH_BEGIN, BATCH_END = 16, 17  # NFNL_MSG_BATCH_ of linux/netfilter/nfnetlink.h
+NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x400, 0x800
+# NFT_MSG_
+NEW_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 2, 3, 4, 5
+NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, NEW_ELEMENTS, GET_ELEMENTS = 6, 7, 8, 9, 12, 13
+TABLE_NAME = 1  # NFTA_TABLE_
+CHAIN_TABLE, CHAIN_NAME = 1, 3  # NFTA_CHAIN_
+RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_
+EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
+COUNTER_BYTES, COUNTER_PACKETS = 1, 2
+IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CHAIN = 2, 2, 2
+BUILT_IN = {"INPUT", "FORWARD", "OUTPUT"}  # the chains that iptables makes with `filter`
+RECEIVE_BYTES = 1 << 16
+TIMEOUT_S = 5.0
+
+Expression = tuple[str, tuple[tuple[int, bytes], ...]]  # name, sorted (attribute, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as the kernel has it; its counter's numbers are apart from what it does."""
+
+    table: str
+    chain: str
+    handle: int
+    expressions: tuple[Expression, ...]
+    userdata: bytes
+    packets: int
+    bytes: int
+
+    @property
+    def jumps_to(self) -> str:
+        """The chain that it leads into; empty if none."""
+        for name, parts in self.expressions:
+            for kind, value in parts:
+                if name == "immediate" and kind == IMMEDIATE_DATA:
+                    verdict = dict(attributes(value)).get(DATA_VERDICT, b"")
+                    return text(dict(attributes(verdict)).get(VERDICT_CHAIN))
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Chains and rules of one table."""
+
+    chains: tuple[str, ...]
+    rules: tuple[Rule, ...]
+
+    @property
+    def essence(self) -> tuple[object, ...]:
+        """What tells it from other content: all but counters and handles."""
+        rules = tuple((each.chain, each.expressions, each.userdata) for each in self.rules)
+        return (self.chains, rules)
+
+
+def message(kind: int, flags: int, family: int, body: bytes) -> bytes:
+    """One message to nf_tables."""
+    return request(SUBSYSTEM << 8 | kind, flags, struct.pack("=BBH", family, 0, 0) + body)
+
+
+def named(kind: int, name: str) -> bytes:
+    """An attribute that is a zero-terminated text."""
+    return attribute(kind, name.encode() + b"\0")
+
+
+def number(kind: int, value: int) -> bytes:
+    """An attribute that is a number of 32 bits, big-endian as all of nf_tables."""
+    return attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
+
+
+def text(value: bytes | None) -> str:
+    return (value or b"").partition(b"\0")[0].decode(errors="replace")
+
+
+def read(family: int, table: str, namespace: Path | None = None) -> Content | None:
+    """The table now; None if there is none. Raises OSError."""
+    with inside(namespace), _channel() as channel:
+        body = named(CHAIN_TABLE, table)
+        chains = tuple(
+            text(parts.get(CHAIN_NAME))
+            for parts in _dump(channel, GET_CHAIN, family, body)
+            if text(parts.get(CHAIN_TABLE)) == table
+        )
+        rules = tuple(
+            rule
+            for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table))
+            if (rule := _rule(parts)).table == table
+        )
+    return Content(chains, rules) if chains or rules else None
+
+
+def elements(family: int, table: str, name: str, namespace: Path | None = None) -> list[bytes]:
+    """The elements of a set as they are encoded; empty where there is none. Raises OSError."""
+    body = named(1, table) + named(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
+    found = []
+    try:
+        with inside(namespace), _channel() as channel:
+            for parts in _dump(channel, GET_ELEMENTS, family, body):
+                found += [value for _, value in attributes(parts.get(3, b""))]
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    return found
+
+
+def is_supported(family: int) -> bool:
+    """Whether this kernel has tables of that family at all."""
+    try:
+        with _channel() as channel:
+            _dump(channel, GET_CHAIN, family, b"")
+    except OSError:
+        return False
+    return True
+
+
+def commit(changes: Sequence[bytes], namespace: Path | None = None) -> None:
+    """All of the messages or none of them. Raises OSError with the first refusal."""
+    edge = struct.pack("=BBH", 0, 0, socket.htons(SUBSYSTEM))
+    batch = [request(BATCH_BEGIN, 0, edge), *changes, request(BATCH_END, 0, edge)]
+    numbered = bytearray()
+    for sequence, each in enumerate(batch, start=1):
+        numbered += each[:8] + struct.pack("=I", sequence) + each[12:]
+        numbered += bytes(-len(each) % 4)
+    with inside(namespace), _channel() as channel:
+        channel.send(numbered)
+        # Only changes that ask for it are acknowledged, and all of a batch at once: refusals
+        # come before that, or instead.
+        for _, content in _answers(channel.recv(RECEIVE_BYTES)):
+            (code,) = struct.unpack_from("=i", content)
+            if code:
+                raise OSError(-code, os.strerror(-code))
+
+
+def delete_own(family: int, table: str, chains: Iterable[str], namespace: Path) -> bool:
+    """Takes chains and what leads into them away, and the table with them once nothing of
+    others is left in it. False if nothing was there. Raises OSError."""
+    content, ours = read(family, table, namespace), set(chains)
+    if content is None or not ours & set(content.chains):
+        return False
+    hooks = [each for each in content.rules if each.chain not in ours and each.jumps_to in ours]
+    others = [each for each in content.rules if each.chain not in ours and each not in hooks]
+    if not others and set(content.chains) <= ours | BUILT_IN:
+        commit([message(DELETE_TABLE, NLM_F_ACK, family, named(TABLE_NAME, table))], namespace)
+        return True
+    changes = [
+        message(
+            DELETE_RULE,
+            0,
+            family,
+            named(RULE_TABLE, table)
+            + named(RULE_CHAIN, each.chain)
+            + attribute(RULE_HANDLE, struct.pack("!Q", each.handle)),
+        )
+        for each in hooks
+    ]
+    there = [name for name in content.chains if name in ours]
+    changes += [
+        message(DELETE_RULE, 0, family, named(RULE_TABLE, table) + named(RULE_CHAIN, name))
+        for name in there
+    ]
+    changes += [
+        message(DELETE_CHAIN, NLM_F_ACK, family, named(CHAIN_TABLE, table) + named(3, name))
+        for name in there
+    ]
+    commit(changes, namespace)
+    return True
+
+
+def expression(name: str, *parts: bytes) -> bytes:
+    """One expression of a rule, ready to stand in its list."""
+    body = named(EXPRESSION_NAME, name) + attribute(EXPRESSION_DATA, b"".join(parts))
+    return attribute(1, body)  # NFTA_LIST_ELEM
+
+
+def decode(encoded: bytes) -> tuple[tuple[Expression, ...], tuple[int, int]]:
+    """Expressions of a rule in their canonical form, and its counter: packets and bytes."""
+    found: list[Expression] = []
+    counted = (0, 0)
+    for _, each in attributes(encoded):
+        parts = dict(attributes(each))
+        name, data = text(parts.get(EXPRESSION_NAME)), parts.get(EXPRESSION_DATA, b"")
+        if name == "counter":
+            values = dict(attributes(data))
+            packets, size = values.get(COUNTER_PACKETS, b""), values.get(COUNTER_BYTES, b"")
+            counted = (int.from_bytes(packets), int.from_bytes(size))
+            data = b""
+        found.append((name, tuple(sorted(attributes(data)))))
+    return tuple(found), counted
+
+
+def _rule(parts: dict[int, bytes]) -> Rule:
+    expressions, (packets, size) = decode(parts.get(RULE_EXPRESSIONS, b""))
+    return Rule(
+        text(parts.get(RULE_TABLE)),
+        text(parts.get(RULE_CHAIN)),
+        int.from_bytes(parts.get(RULE_HANDLE, b"")),
+        expressions,
+        parts.get(RULE_USERDATA, b""),
+        packets,
+        size,
+    )
+
+
+def _channel() -> socket.socket:
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    channel = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+    channel.settimeout(TIMEOUT_S)
+    return channel
+
+
+def _dump(channel: socket.socket, kind: int, family: int, body: bytes) -> list[dict[int, bytes]]:
+    """The attributes of each object of one dump."""
+    channel.send(message(kind, NLM_F_DUMP, family, body))
+    found: list[dict[int, bytes]] = []
+    while True:
+        for answer, content in messages(channel.recv(RECEIVE_BYTES)):
+            if answer == NLMSG_DONE:
+                return found
+            if answer != NLMSG_ERROR:
+                found.append(dict(attributes(content, 4)))  # after struct nfgenmsg
+
+
+def _answers(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, body) of each acknowledgement or refusal."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, *_ = HEADER.unpack_from(data, offset)
+        if kind == NLMSG_ERROR:
+            yield kind, data[offset + HEADER.size : offset + length]
+        offset += (length + 3) & ~3

@@ -1,0 +1,218 @@
+"""Resource: who may connect to a namespace, enforced in that namespace.
+
+Own chains in INPUT there, with connection tracking. Refused connections are answered (TCP
+reset, ICMP port unreachable) instead of dropped: all who can reach a namespace are neighbours
+on one host, nothing is hidden by silence, and a caller that was forgotten in the stack file
+learns of it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from orchestrator import linux
+from orchestrator.errors import ResourceError
+from orchestrator.events import Outcome
+from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel.iptables import NO_TABLES, Rule, Tables
+from orchestrator.kernel.ruleset import RuleSet
+from orchestrator.linux import in_thread
+from orchestrator.resource import Observation, State
+
+MakeRule = Callable[..., Rule]
+# A connection cannot begin without it: RFC 9293, 3.5. As iptables-save prints `! --syn`.
+NO_SYN = "-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
+ECHO_REQUEST = 8  # ICMP type: RFC 792
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """One port of one link, and who may connect to it; `others`: all but that source."""
+
+    name: str
+    interface: str
+    source: IPv4Network
+    protocol: str
+    port: int
+    why: str
+    others: bool = False
+
+
+def policy_rules(prefix: str, mark: str, admissions: Sequence[Admission]) -> list[Rule]:
+    """Every rule of one namespace, the hook first."""
+    chain = f"{prefix}-IN"
+
+    def rule(match: str, more: str, target: str, name: str, why: str, at: str = chain) -> Rule:
+        return Rule("filter", at, match, more, target, f"{mark} {name}", why)
+
+    found = [
+        rule(
+            "",
+            "",
+            chain,
+            "hook",
+            "First in INPUT: whatever arrives here is judged by what the stack file declares.",
+            at="INPUT",
+        ),
+        *standing(rule),
+        rule(
+            "-i lo",
+            "",
+            "ACCEPT",
+            "itself",
+            "Programs of this namespace reach each other over its loopback.",
+        ),
+    ]
+    found += [admitted(rule, each) for each in admissions]
+    return [*found, *closing(rule)]
+
+
+def standing(rule: MakeRule) -> Iterator[Rule]:
+    """What begins no connection: the first rules, since most packets end there."""
+    yield rule(
+        "",
+        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "ACCEPT",
+        "answers",
+        "Packets of connections that were let through, and answers to those made from here.",
+    )
+    yield rule(
+        "-p tcp",
+        NO_SYN,
+        "ACCEPT",
+        "going-on",
+        "TCP that begins nothing: a connection that is older than these rules goes on.",
+    )
+    yield echo(rule)
+
+
+def echo(rule: MakeRule) -> Rule:
+    return rule(
+        "-p icmp",
+        f"-m icmp --icmp-type {ECHO_REQUEST}",
+        "ACCEPT",
+        "echo",
+        "Ping is open to everybody: it shows that the network works, and reaches no program.",
+    )
+
+
+def admitted(rule: MakeRule, each: Admission) -> Rule:
+    """The rule behind one declared flow; its counter counts connections."""
+    return rule(
+        f"{'! ' if each.others else ''}-s {each.source} -i {each.interface} -p {each.protocol}",
+        f"-m {each.protocol} --dport {each.port}",
+        "ACCEPT",
+        each.name,
+        each.why,
+    )
+
+
+def closing(rule: MakeRule, prefix: str = "") -> Iterator[Rule]:
+    """What nobody has declared is refused."""
+    yield rule(
+        "-p tcp",
+        "",
+        "REJECT --reject-with tcp-reset",
+        f"{prefix}refused-tcp",
+        "No other connection is declared: refused at once, as if nobody listened.",
+    )
+    yield rule(
+        "",
+        "",
+        "REJECT --reject-with icmp-port-unreachable",
+        f"{prefix}refused",
+        "The same for UDP and every other protocol.",
+    )
+
+
+@dataclass(frozen=True)
+class Policy(RuleSet):
+    """The rules of one namespace of ours, replaced together."""
+
+    label: str
+    namespace: Path
+
+    @property
+    def name(self) -> str:
+        return f"policy:{self.label}"
+
+    async def observe(self) -> Observation:
+        if not linux.is_namespace(self.namespace):
+            return Observation(State.ABSENT)
+        return await self._judged()
+
+    async def _judged(self) -> Observation:
+        """What iptables-save says, asked only once for the same content of the kernel."""
+        content = self._content()
+        if content is None and iptables.is_nft():
+            return Observation(State.ABSENT)
+        key = (self.wanted, content.essence) if content else None
+        if key is None or key not in _verdicts:
+            verdict = self._verdict(await iptables.save(self.namespace))
+            if key is None:
+                return verdict
+            if len(_verdicts) >= REMEMBERED:
+                _verdicts.clear()
+            _verdicts[key] = verdict
+        return _verdicts[key]
+
+    def _verdict(self, live: Tables) -> Observation:
+        wrong = self.differences(live)
+        if not wrong:
+            return Observation(State.PRESENT)
+        state = State.PARTIAL if self.traces(live) else State.ABSENT
+        return Observation(state, "; ".join(wrong))
+
+    def _content(self) -> nftables.Content | None:
+        try:
+            return nftables.read(nftables.IPV4, "filter", self.namespace)
+        except OSError:
+            return None  # changed while it was listed, or the legacy variant's kernel
+
+    async def ensure(self) -> Outcome:
+        if not linux.is_namespace(self.namespace):
+            detail = f"namespace {self.namespace.name} is missing"
+            raise ResourceError(self.name, "ensure", detail)
+        if (await self._judged()).state is State.PRESENT:
+            return Outcome.UNCHANGED
+        await self._replace()
+        return Outcome.CHANGED
+
+    async def rebuild(self) -> Outcome:
+        """All rules anew in one step: at no instant is more open, or less."""
+        await self._replace()
+        return Outcome.CHANGED
+
+    async def _replace(self) -> None:
+        is_fresh = iptables.is_nft() and self._content() is None
+        live = NO_TABLES if is_fresh else await iptables.save(self.namespace)
+        await iptables.restore(self.replacement(live), self.namespace)
+
+    async def remove(self) -> Outcome:
+        if not linux.is_namespace(self.namespace):
+            return Outcome.UNCHANGED
+        if iptables.is_nft():
+            try:
+                gone = await in_thread(
+                    nftables.delete_own,
+                    nftables.IPV4,
+                    "filter",
+                    self.chains("filter"),
+                    self.namespace,
+                )
+            except OSError as error:
+                raise ResourceError(self.name, "remove", str(error)) from error
+            return Outcome.CHANGED if gone else Outcome.UNCHANGED
+        live = await iptables.save(self.namespace)
+        if not self.traces(live):
+            return Outcome.UNCHANGED
+        await iptables.restore(self.removal(live), self.namespace)
+        return Outcome.CHANGED
+
+
+# (rules wanted, content of the kernel) → verdict: the same question has the same answer.
+_verdicts: dict[Hashable, Observation] = {}
+REMEMBERED = 4096

@@ -1,0 +1,115 @@
+"""A set of rules of ours in one network namespace: what is missing of it, and how it is put in.
+
+All of it are own chains, led into by hooks in the built-in ones. Pure: live tables in, text for
+iptables-restore out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from orchestrator.kernel.iptables import Rule, Tables
+
+FIRST_IN = ("INPUT", "FORWARD")  # of filter: a rule before ours there could undo what is ours
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Every rule of ours, in the order of matching within a chain; chains begin with `prefix`."""
+
+    prefix: str
+    wanted: tuple[Rule, ...]
+
+    def is_ours(self, table: str, line: str) -> bool:
+        """Whether a live rule stands in a chain of ours or leads into one."""
+        target = line.split(" -j ")[-1].split()[0] if " -j " in line else ""
+        return any(name in self.chains(table) for name in (chain_of(line), target))
+
+    def chains(self, table: str) -> list[str]:
+        """Chains of ours in the table: with rules in them, or led into by a hook."""
+        rules = [rule for rule in self.wanted if rule.table == table]
+        names = [name for rule in rules for name in (rule.chain, rule.target)]
+        return [name for name in dict.fromkeys(names) if name.startswith(f"{self.prefix}-")]
+
+    def _hooks(self, table: str) -> list[Rule]:
+        chains = self.chains(table)
+        return [r for r in self.wanted if r.table == table and r.chain not in chains]
+
+    @property
+    def tables(self) -> list[str]:
+        return list(dict.fromkeys(rule.table for rule in self.wanted))
+
+    def differences(self, live: Tables) -> list[str]:
+        """`- wanted` and `+ found` lines, per table; empty if all is as it should be."""
+        wrong: list[str] = []
+        for table in self.tables:
+            wanted = [rule.line() for rule in self.wanted if rule.table == table]
+            found = [line for line in live.lines(table) if self.is_ours(table, line)]
+            # Built-in chains come in the kernel's order, ours in the order we made them.
+            diff = difflib.ndiff(sorted(wanted, key=chain_of), sorted(found, key=chain_of))
+            wrong += [f"{table}: {line}" for line in diff if line[0] in "+-"]
+        if not wrong:
+            wrong += self._late_hooks(live)
+        return wrong
+
+    def _late_hooks(self, live: Tables) -> list[str]:
+        """Where ours must be the first rules: those that come before them."""
+        hooked = {rule.chain for rule in self._hooks("filter")}
+        wrong = []
+        for chain in FIRST_IN:
+            lines = [line for line in live.lines("filter") if chain_of(line) == chain]
+            if chain in hooked and lines and not self.is_ours("filter", lines[0]):
+                wrong.append(f"filter: our rule in {chain} comes after: {lines[0]}")
+        return wrong
+
+    def traces(self, live: Tables) -> bool:
+        """Whether a chain of ours is there, however incomplete."""
+        return any(
+            name in live.chains.get(table, ())
+            for table in self.tables
+            for name in self.chains(table)
+        )
+
+    def replacement(self, live: Tables) -> str:
+        """Puts all of ours in, in place of what is there of it."""
+        text = []
+        for table in self.tables:
+            text.append(f"*{table}")
+            # Naming a chain makes it, or empties it: iptables-restore(8) with --noflush.
+            text += [f":{name} - [0:0]" for name in self.chains(table)]
+            text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+            for hook in reversed(self._hooks(table)):
+                text.append(hook.line().replace(f"-A {hook.chain}", f"-I {hook.chain} 1", 1))
+            chains = self.chains(table)
+            text += [r.line() for r in self.wanted if r.table == table and r.chain in chains]
+            text.append("COMMIT")
+        return "\n".join(text) + "\n"
+
+    def removal(self, live: Tables) -> str:
+        """Takes away whatever is there of ours."""
+        text = []
+        for table in self.tables:
+            there = [n for n in self.chains(table) if n in live.chains.get(table, ())]
+            if not there:
+                continue
+            text.append(f"*{table}")
+            text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+            text += [f"-F {name}" for name in there]
+            text += [f"-X {name}" for name in there]
+            text.append("COMMIT")
+        return "\n".join(text) + "\n"
+
+    def _live_hooks(self, table: str, live: Tables) -> list[str]:
+        """Rules outside of our chains that lead into them."""
+        chains = self.chains(table)
+        return [
+            line
+            for line in live.lines(table)
+            if self.is_ours(table, line) and chain_of(line) not in chains
+        ]
+
+
+def chain_of(line: str) -> str:
+    """The chain in a line of iptables-save."""
+    return line.split()[1]

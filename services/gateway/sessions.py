@@ -1,0 +1,141 @@
+"""Sessions and their carts, in Redis for an hour after their last use."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from typing import Annotated, Any
+
+import redis.asyncio as redis
+from aiohttp import web
+from gateway.guard import read_body
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from shared.fields import Whole
+from shared.hops import calling, frame, stamp_us
+from shared.problem import Problem
+from shared.settings import secret, setting
+
+REDIS_HOST = setting("REDIS_HOST")
+REDIS = web.AppKey("REDIS", redis.Redis)
+SESSION_TTL_S = 3600
+SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
+
+
+class Item(BaseModel):
+    """One line of a cart."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    product_id: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    quantity: Annotated[Whole, Field(ge=1, le=10_000)]
+
+
+class Cart(BaseModel):
+    """The body of PUT /api/cart."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: Annotated[list[Item], Field(max_length=100)]
+
+
+class NewSession(BaseModel):
+    """The body of POST /api/sessions; it may be left out."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    customer_id: Annotated[str, StringConstraints(max_length=64)] | int | None = None
+
+
+class TimedConnection(redis.Connection):
+    """Accounts for the time between a command and its answer."""
+
+    async def connect(self) -> None:
+        with calling(REDIS_HOST):
+            await super().connect()
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        self._sent_us = stamp_us()
+        await super().send_packed_command(*args, **kwargs)
+
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        result = "error"
+        try:
+            answer = await super().read_response(*args, **kwargs)
+            result = "ok"
+        except redis.ResponseError:
+            result = "ok"  # an answer, if not the one that was hoped for
+            raise
+        finally:
+            if current := frame.get():
+                current.call(REDIS_HOST, self._sent_us, result)
+        return answer
+
+
+def connect(connections: int) -> redis.Redis:
+    """Connects when it is first needed, again after a break; `connections` at most."""
+    pool = redis.ConnectionPool(
+        connection_class=TimedConnection,
+        host=REDIS_HOST,
+        port=int(setting("REDIS_PORT", "6379")),
+        password=secret("REDIS_PASSWORD_FILE"),
+        socket_timeout=1,
+        socket_connect_timeout=1,
+        max_connections=connections,
+    )
+    return redis.Redis.from_pool(pool)
+
+
+async def create(request: web.Request) -> web.Response:
+    wanted = NewSession()
+    if request.can_read_body:
+        wanted = NewSession.model_validate_json(await body_of(request))
+    session = secrets.token_urlsafe(24)
+    document = {"customer_id": wanted.customer_id, "items": []}
+    await request.app[REDIS].set(f"session:{session}", json.dumps(document), ex=SESSION_TTL_S)
+    answer = {"session_id": session, "expires_in_s": SESSION_TTL_S}
+    response = web.json_response(answer, status=201)
+    response.set_cookie(
+        "session", session, max_age=SESSION_TTL_S, httponly=True, samesite="Lax", path="/api"
+    )
+    return response
+
+
+async def get_cart(request: web.Request) -> web.Response:
+    document = await load_session(request)
+    return web.json_response({"customer_id": document["customer_id"], "items": document["items"]})
+
+
+async def put_cart(request: web.Request) -> web.Response:
+    document = await load_session(request)
+    cart = Cart.model_validate_json(await body_of(request))
+    document["items"] = [item.model_dump() for item in cart.items]
+    key = f"session:{session_id(request)}"
+    await request.app[REDIS].set(key, json.dumps(document), ex=SESSION_TTL_S)
+    return web.json_response({"customer_id": document["customer_id"], "items": document["items"]})
+
+
+async def body_of(request: web.Request) -> bytes:
+    """The body, if it is declared as JSON. Raises Problem 415."""
+    if request.content_type != "application/json":
+        raise Problem(415, "the body must be application/json")
+    return await read_body(request)
+
+
+def session_id(request: web.Request) -> str:
+    """From the header X-Session-Id, or the cookie. Raises Problem 401."""
+    found = request.headers.get("X-Session-Id") or request.cookies.get("session")
+    if not found:
+        raise Problem(401, "no session: POST /api/sessions, then send its id as X-Session-Id")
+    if not SESSION_ID.fullmatch(found):
+        raise Problem(401, "that is no session's id")
+    return found
+
+
+async def load_session(request: web.Request) -> dict[str, Any]:
+    """The session, whose life begins anew with each use. Raises Problem 401."""
+    found = await request.app[REDIS].getex(f"session:{session_id(request)}", ex=SESSION_TTL_S)
+    if found is None:
+        raise Problem(401, "this session has ended: POST /api/sessions for a new one")
+    document: dict[str, Any] = json.loads(found)
+    return document

@@ -1,0 +1,131 @@
+"""What a program cannot do from inside its sandbox: it tries, and tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rig import World
+
+Write = Callable[..., Path]
+
+STACK = """
+name: thief
+networks: {br-thief: {address: 10.0.0.1/24}}
+secrets: [own, other]
+services:
+  victim:
+    networks: {br-thief: 10.0.0.10}
+    command: [sh, -c, "exec sleep 1000"]
+    secrets: [other]
+    data: [/data]
+  thief:
+    networks: {br-thief: 10.0.0.20}
+    secrets: [own]
+    data: [/data]
+jobs:
+  steal:
+    of: thief
+    command: [python, /stack/thief.py]
+    needs: [victim]
+    limits: {memory: 64M, tasks: 20}
+"""
+
+THIEF = '''
+import ctypes, errno, json, os, pathlib, signal, socket, threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE = 56 if os.uname().machine == "x86_64" else 220
+
+def call(name, *args):
+    return 0 if getattr(libc, name)(*args) >= 0 else ctypes.get_errno()
+
+def attempt(work):
+    try:
+        work()
+    except OSError as error:
+        return error.errno
+    return 0
+
+def threads():
+    stop, made = threading.Event(), 0
+    try:
+        for made in range(1000):
+            threading.Thread(target=stop.wait, daemon=True).start()
+    except RuntimeError:
+        pass
+    stop.set()
+    return made
+
+def devour():
+    """A child takes more memory than the limit, and is killed for it."""
+    child = os.fork()
+    if child == 0:
+        kept = bytearray(256 << 20)
+        os._exit(len(kept) and 0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+print(json.dumps({
+    "processes": sorted(int(each) for each in os.listdir("/proc") if each.isdigit())[-1],
+    "environment": sorted(os.environ),
+    "secrets": os.listdir("/run/secrets"),
+    "host": [each for each in ("/etc/shadow", "/etc/ssh", "/etc/systemd", "/etc/fstab", "/home",
+        "/sys", "/boot", "/var/lib", "/var/log", "/run/orchestrator", "/proc/1/root/etc/shadow")
+        if os.path.exists(each)],
+    "writable": [str(top) for top in ("/", "/usr", "/etc", "/stack", "/data", "/tmp", "/run",
+        "/run/secrets") if os.access(top, os.W_OK)],
+    "write": attempt(lambda: pathlib.Path("/stack/x").write_text("x")),
+    "unshare": call("unshare", 0x10000000),
+    "clone": call("syscall", CLONE, 0x10000000 | signal.SIGCHLD, 0, 0, 0, 0),
+    "mount": call("mount", b"none", b"/tmp", b"tmpfs", 0, None),
+    "ptrace": call("ptrace", 16, 1, 0, 0),
+    "setuid": call("setuid", 0),
+    "vsock": attempt(lambda: socket.socket(40, socket.SOCK_STREAM)),
+    "packet": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
+    "devour": devour(),
+    "threads": threads(),
+}))
+'''
+EPERM, EAFNOSUPPORT, EROFS, SIGKILL = 1, 97, 30, 9
+
+
+def test_program_in_its_sandbox_finds_nothing_to_steal_or_break(
+    world: World, write_stack: Write
+) -> None:
+    write_stack(THIEF, "thief.py")
+    stack = write_stack(STACK)
+    world.orchestrator("up", stack=stack).ok()
+    line = world.orchestrator("logs", "steal", stack=stack).ok().out.partition("| ")[2]
+    found = json.loads(line)
+
+    assert found["processes"] <= 3  # bubblewrap, and itself
+    assert not [name for name in found["environment"] if "SECRET" in name or "PASSWORD" in name]
+    assert found["secrets"] == ["own"]
+    assert found["host"] == []
+    assert found["writable"] == ["/data", "/tmp"]
+    assert found["write"] == EROFS
+    for what in ("unshare", "clone", "mount", "ptrace", "setuid", "packet"):
+        assert found[what] == EPERM, what
+    assert found["vsock"] == EAFNOSUPPORT
+    assert found["threads"] < 20
+    assert found["devour"] == SIGKILL
+
+
+def test_limits_are_put_back_under_a_running_program(world: World, write_stack: Write) -> None:
+    stack = write_stack(STACK.partition("jobs:")[0])
+    world.orchestrator("up", stack=stack).ok()
+    groups = Path("/sys/fs/cgroup")
+    [group] = groups.glob(f"**/orchestrator/thief@{world.host}/service:victim/pids.max")
+    pids = world.sandbox_pids("victim")
+    group.write_text("max")
+    assert world.node_states(stack=stack)["service:victim"] == "drifted"
+
+    world.orchestrator("up", stack=stack).ok()
+
+    assert group.read_text() == "512\n"
+    assert world.sandbox_pids("victim") == pids
+    world.orchestrator("down", stack=stack).ok()
+    assert not list(groups.glob(f"**/orchestrator/thief@{world.host}"))
