@@ -66,6 +66,7 @@ if $dev; then
     need sysctl procps
     need psql postgresql-client
     need ss iproute2
+    need wrk wrk
     need chromium-headless-shell chromium-headless-shell # a browser for the page's tests
 fi
 if $bench; then # Mininet, and brctl for its Linux bridge

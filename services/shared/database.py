@@ -45,6 +45,7 @@ class Database:
                 "connect_timeout": 3,
                 "application_name": setting("DATABASE_USER"),
                 "row_factory": dict_row,
+                "autocommit": True,  # no round trips but the statement's own
             },
             min_size=1,
             max_size=POOL_SIZE,
@@ -54,10 +55,10 @@ class Database:
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """The work's result, in one transaction; done again while the server restarts.
+        """The work's result; done again while the server restarts.
 
-        So the work must be safe to repeat. Raises psycopg.OperationalError or PoolTimeout
-        when the server stays away.
+        Each statement is a transaction of its own, and the work must be safe to repeat.
+        Raises psycopg.OperationalError or PoolTimeout when the server stays away.
         """
         until = time.monotonic() + WAIT_S
         while True:

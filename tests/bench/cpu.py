@@ -23,22 +23,25 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def of_hops(world: World) -> dict[str, float]:
-    """Seconds so far of each hop's processes: those in its network namespace."""
-    found = dict.fromkeys(HOPS, 0.0)
-    homes = {
-        os.stat(f"/run/netns/{world.host}.{hop}").st_ino: hop
-        for hop in HOPS
-        if Path(f"/run/netns/{world.host}.{hop}").exists()
-    }
+def pids_inside(world: World, service: str) -> list[int]:
+    """The processes in a service's network namespace, if there is one."""
+    try:
+        home = Path(f"/run/netns/{world.host}.{service}").stat().st_ino
+    except FileNotFoundError:
+        return []
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            hop = homes.get((process / "ns/net").stat().st_ino)
+            if (process / "ns/net").stat().st_ino == home:
+                found.append(int(process.name))
         except OSError:
             continue
-        if hop is not None:
-            found[hop] += cpu_s(int(process.name))
     return found
+
+
+def of_hops(world: World) -> dict[str, float]:
+    """Seconds so far of each hop's processes."""
+    return {hop: sum(map(cpu_s, pids_inside(world, hop))) for hop in HOPS}
 
 
 def machine_s() -> float:

@@ -6,7 +6,6 @@ textbook code in the services, no observers, or one namespace for all.
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ def textbook(directory: Path) -> Path:
         service["environment"]["PYTHONPATH"] = "/stack/baseline"
         service["readiness"].pop("notify", None)  # Flask's server knows of no supervisor
         service.pop("listen", None)
-    stack["services"]["order-service"]["environment"]["PRODUCT_URL"] = (
-        "http://product-service:5000"
-    )
+    stack["services"]["order-service"]["environment"]["PRODUCT_URL"] = "http://product-service:5000"
+    # Each request under way has connections of its own; with the shop's 50 it would refuse many.
+    stack["services"]["postgres-db"]["command"] += ["-c", "max_connections=200"]
     files = stack["services"]["nginx-lb"]["files"]
     files["/tmp/nginx/nginx.conf"]["template"] = "baseline/nginx.conf"
     return _write(directory, stack)
@@ -53,6 +52,7 @@ def loopback(directory: Path) -> Path:
     """Unobserved, and all in one namespace, so that every connection is over its loopback."""
     stack = _copy(directory)
     _unobserved(stack)
+    stack["flows"] = []  # there is nobody else
     services = stack["services"]
     for name in [name for name in services if name != "nginx-lb"]:
         services[name].pop("networks")
@@ -81,3 +81,10 @@ def _unobserved(stack: Stack) -> None:
     for name in [name for name, each in services.items() if each.get("layer") == OBSERVERS]:
         del services[name]
     del services["nginx-lb"]["path_log"]
+    known = {*services, "host"}
+    stack["flows"] = [flow for flow in stack.get("flows", []) if _ends(flow) <= known]
+
+
+def _ends(flow: Stack) -> set[str]:
+    ends = (flow["from"], flow["to"])
+    return {name for end in ends for name in ([end] if isinstance(end, str) else end)}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from rig import World
+from rig import Done
 
 SCRIPT = Path(__file__).with_name("load.lua")
 CONNECTIONS = 50
@@ -33,17 +34,23 @@ class Load:
         return (self.requests - self.refused) / self.duration_us * 1e6
 
 
-def get(world: World, url: str, *, seconds: int) -> Load:
+class Run(Protocol):
+    """Runs a command in a namespace: `World.on_host`, or inside of a service's."""
+
+    def __call__(self, *words: str | Path) -> Done: ...
+
+
+def get(run: Run, url: str, *, seconds: int) -> Load:
     """GETs of one URL."""
-    return _run(world, url, seconds, "GET", "")
+    return _wrk(run, url, seconds, "GET", "")
 
 
-def post(world: World, url: str, *, customer: str, seconds: int) -> Load:
+def post(run: Run, url: str, *, customer: str, seconds: int) -> Load:
     """Orders of this customer, each with an Idempotency-Key of its own."""
-    return _run(world, url, seconds, "POST", customer)
+    return _wrk(run, url, seconds, "POST", customer)
 
 
-def _run(world: World, url: str, seconds: int, *arguments: str) -> Load:
+def _wrk(run: Run, url: str, seconds: int, *arguments: str) -> Load:
     words = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s"]
-    done = world.on_host(*words, "-s", SCRIPT, url, "--", *arguments).ok()
+    done = run(*words, "-s", SCRIPT, url, "--", *arguments).ok()
     return Load(**json.loads(done.out.splitlines()[-1]))
