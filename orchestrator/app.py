@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from orchestrator import former
+from orchestrator import document, former
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -35,7 +35,7 @@ from orchestrator.events import (
     RunStarted,
 )
 from orchestrator.health import Health, hurried
-from orchestrator.identity import cut_by, identities, inner_connections, through
+from orchestrator.identity import cut_by, identities, inner_connections, spaces, through
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import PATIENCE_S, lock
@@ -43,12 +43,13 @@ from orchestrator.onelook import one_look
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
-from orchestrator.processes import procfs
-from orchestrator.processes.connections import Connection
+from orchestrator.processes import cgroup, procfs
+from orchestrator.processes.connections import Connection, resets
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
+from orchestrator.regular import read_text
 from orchestrator.replay import (
     Proof,
     Radius,
@@ -97,6 +98,12 @@ def replayed(result: Result, proof: Proof, seconds: float) -> dict[str, Any]:
         "connections_alive": proof.connections,
         "disturbed": proof.disturbed,
     }
+
+
+def drifts(broken: Mapping[str, Observation], hung: Mapping[str, str]) -> list[DriftFound]:
+    """What differs from what is wanted, and how."""
+    found = [DriftFound(name, seen.detail or seen.state) for name, seen in broken.items()]
+    return [*found, *(DriftFound(name, f"hung: {why}") for name, why in hung.items())]
 
 
 # A check owns nothing; a link on the host is a convenience that its owner may remove.
@@ -220,31 +227,34 @@ class App:
         return await Health.of(self.nodes).settled(self.nodes, lambda: self.broken(self.nodes))
 
     async def heal(
-        self, names: Collection[str], hung: Mapping[str, str], *, complain: Callable[[str], None]
+        self,
+        names: Collection[str],
+        hung: Mapping[str, str],
+        *,
+        complain: Callable[[str], None],
+        sights: Sequence[Sight] = (),
     ) -> Result:
         """Brings these nodes back, and what cannot live without them; `hung` ones, each with
         its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         with lock(self.lab, "heal"):
             self.compiler.secrets.restore()
-            seen = await self.broken(names)
-            drift = [DriftFound(name, each.detail or each.state) for name, each in seen.items()]
-            drift += [DriftFound(name, f"hung: {why}") for name, why in hung.items()]
+            drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name]) for name in hung}
             return await self._run(
-                "heal", acted, Action.ENSURE, [], complain, rebuild=hung, first=drift
+                "heal", acted, Action.ENSURE, sights, complain, rebuild=hung, first=drift
             )
 
-    def note_drift(self, names: Collection[str]) -> None:
-        """Drift that is told of and left: into the journal. Nothing while a run is on."""
+    def note(self, events: Iterable[Event]) -> None:
+        """What is told and left as it is: into the journal. Nothing while a run is on."""
         with contextlib.suppress(BusyError), lock(self.lab, "alert"):
             book = journal.Journal(self.lab.journal)
             first = journal.next_seq(self.lab.journal)
             bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
             bus.add(book.append)
-            for name in sorted(names):
-                bus.emit(DriftFound(name, "left as it is"))
+            for event in events:
+                bus.emit(event)
             book.close()
 
     async def replay(
@@ -254,17 +264,18 @@ class App:
         nodes, touched = self.nodes, plan.radius.touched
         with lock(self.lab, "replay", patience_s=PATIENCE_S):
             before = identities(nodes, self.compiler.netlink)
-            connections = await inner_connections(nodes)
+            connections, resets_before = await inner_connections(nodes), await resets(spaces(nodes))
             kept = connections - cut_by(connections, nodes, touched)
             acted = subgraph(nodes, touched | plan.radius.felt)
             result = await self._run(
                 "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
             )
             after = identities(nodes, self.compiler.netlink)
-            now = await inner_connections(nodes)
+            now, resets_after = await inner_connections(nodes), await resets(spaces(nodes))
         outside = frozenset(nodes) - touched
         fragile = through(kept, nodes, touched)
-        proof = prove(before, after, outside, kept=kept, fragile=fragile, now=now)
+        reset = {name for name, count in resets_after.items() if count != resets_before.get(name)}
+        proof = prove(before, after, outside, kept=kept, fragile=fragile, now=now, reset=reset)
         return result, proof
 
     async def down(
@@ -284,6 +295,7 @@ class App:
         if volumes:
             shutil.rmtree(self.lab.state_dir, ignore_errors=True)
         shutil.rmtree(self.lab.run_dir, ignore_errors=True)
+        cgroup.forget(self.lab.name)
         self.forget_host()
         if volumes:
             with contextlib.suppress(OSError):
@@ -307,7 +319,7 @@ class App:
         command: str,
         nodes: Mapping[str, Node],
         action: Action,
-        sights: list[Sight],
+        sights: Sequence[Sight],
         complain: Callable[[str], None],
         rebuild: Collection[str] = (),
         first: Sequence[Event] = (),
@@ -353,7 +365,7 @@ def require_root() -> None:
 def load_stack(path: Path) -> tuple[Stack, str]:
     """The stack in the file and its text. Raises UsageError, SpecError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, limit=document.MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the stack file {path}: {error}") from error
     return parse_stack(text, str(path)), text

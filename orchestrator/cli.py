@@ -42,6 +42,7 @@ COMMANDS = {
     "graph": ("draw", "The dependency graph."),
     "topology": ("draw", "The network as the kernel has it now."),
     "rules": ("draw", "Our iptables rules with counters and explanations."),
+    "policy": ("draw", "Who may connect to whom, with the rule and its counter behind each."),
     "completion": ("check", "Print the shell's completion script."),
 }
 

@@ -30,6 +30,7 @@ MODULES = {  # what to load or build where a trial fails: lsmod(8) names
     "iptables conntrack": "xt_conntrack",
     "iptables comment": "xt_comment",
 }
+OPTIONAL = {"bridge tables": "nf_tables"}  # CONFIG_NF_TABLES_BRIDGE; a lab lives without
 TOOLS = ("bwrap", "setpriv", "iptables-save", "iptables-restore")  # without them nothing runs
 HELPERS = ("ip", "ping", "curl", "unshare")  # for verify, doctor and people
 HELPER_PACKAGES = {
@@ -91,6 +92,8 @@ def kernel(results: Mapping[str, str], *, is_root: bool) -> Iterator[Finding]:
     for name, error in results.items():
         if not error:
             yield ok(f"kernel: {name}", "works")
+        elif name in OPTIONAL:
+            yield warn(f"kernel: {name}", error, f"modprobe {OPTIONAL[name]}, or live without")
         elif not is_root:
             yield warn(f"kernel: {name}", f"without root: {error}", "use sudo to know")
         elif module := MODULES.get(name):

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import Problem, SpecError
+from orchestrator.terminal import clean
 
 Path = tuple[str | int, ...]
 MAX_DEPTH = 30
@@ -62,8 +63,13 @@ def _build(node: yaml.Node, at: Path, lines: dict[Path, int], problems: list[Pro
     if isinstance(node, yaml.MappingNode):
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = _scalar(key_node)
             line = key_node.start_mark.line + 1
+            try:
+                key = _scalar(key_node)
+                hash(key)
+            except (TypeError, ValueError, yaml.YAMLError):
+                problems.append(Problem(dotted(at), line, "a key must be plain text"))
+                continue
             path = (*at, key if isinstance(key, int) else str(key))
             if key in mapping:
                 problems.append(Problem(dotted(path), line, "appears twice"))
@@ -92,7 +98,7 @@ def _scalar(node: yaml.Node) -> Any:
 
 def dotted(path: Path) -> str:
     """`services.order.files` for people."""
-    return ".".join(str(part) for part in path) or "(file)"
+    return clean(".".join(str(part) for part in path)) or "(file)"
 
 
 def line_of(path: Path, lines: dict[Path, int]) -> int:

@@ -160,6 +160,14 @@ class DriftFound:
 
 
 @dataclass(frozen=True, slots=True)
+class HealingGivenUp:
+    """What was healed broke again and again: it is left as it is until somebody mends it."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noticed:
     """Something worth telling that changes nothing, e.g. a setting left as it is."""
 
@@ -196,6 +204,7 @@ Event = (
     | ProcessStarted
     | ProcessExited
     | DriftFound
+    | HealingGivenUp
     | Noticed
     | CancelRequested
     | RunFinished

@@ -35,7 +35,7 @@ def orphans(
         if text == unless:
             return {}
         had = replace(compiler, stack=parse_stack(text, str(path))).nodes()
-    except (OSError, SpecError):
+    except (OSError, UnicodeDecodeError, SpecError):
         return {}
     return subgraph(had, had.keys() - nodes.keys())
 

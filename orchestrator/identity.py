@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.engine.plan import Node
@@ -42,17 +43,18 @@ def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identit
     return found
 
 
+def spaces(nodes: Mapping[str, Node]) -> dict[str, Path]:
+    """The namespaces by their nodes."""
+    resources = (node.resource for node in nodes.values())
+    return {each.name: each.path for each in resources if isinstance(each, Namespace)}
+
+
 async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
     """Connections between two services of the lab, each from both of its ends.
 
     Not those within one namespace, which pass nothing that could be rebuilt, and not those of
     the monitoring: Prometheus ends a scrape that takes too long, whatever else goes on.
     """
-    spaces = {
-        node.resource.name: node.resource.path
-        for node in nodes.values()
-        if isinstance(node.resource, Namespace)
-    }
     observers = {
         node.resource.program.namespace
         for node in nodes.values()
@@ -63,7 +65,7 @@ async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
         for node in nodes.values()
         if isinstance(node.resource, Veth) and node.resource.namespace not in observers
     }
-    found = await established(spaces)
+    found = await established(spaces(nodes))
     return {
         each
         for each in found

@@ -69,6 +69,11 @@ class Lab:
         """What does not outlive a boot: rendered files, sockets, the lock."""
         return self.run_root / self.name
 
+    @property
+    def lock_file(self) -> Path:
+        """Beside the run directory, which `down` takes away while it holds the lock."""
+        return self.run_root / f".{self.name}.lock"
+
     def path_logs(self, service: str) -> Path:
         """Where a service logs its requests; of one boot, and in memory where /run is."""
         return self.run_dir / "path" / service

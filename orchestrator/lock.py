@@ -19,14 +19,10 @@ PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
 PAUSE_S = 0.05
 
 
-def _path(lab: Lab) -> Path:
-    return lab.run_root / f".{lab.name}.lock"
-
-
 def is_held(lab: Lab) -> bool:
     """Whether a run works on the lab at this moment."""
     try:
-        descriptor = os.open(_path(lab), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(lab.lock_file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -41,7 +37,7 @@ def is_held(lab: Lab) -> bool:
 def refuse_if_busy(lab: Lab) -> None:
     """Raises BusyError if a person's command works on the lab: before anything is changed,
     its supervisor included. The supervisor's own work is no reason to refuse."""
-    path = _path(lab)
+    path = lab.lock_file
     if is_held(lab) and _holder(path).get("command") not in SHORT:
         raise BusyError(_who_holds(path, lab.name))
 
@@ -55,7 +51,7 @@ def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> Iterator[None]:
     and goes when that is gone.
     """
     lab.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = _path(lab)
+    path = lab.lock_file
     descriptor = _patiently(path, lab.name, time.monotonic() + patience_s)
     try:
         holder = {"pid": os.getpid(), "command": command, "since_s": time.monotonic()}

@@ -7,13 +7,15 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from orchestrator.flows import HOST, OUTSIDE, Flow, flows_of
+from orchestrator.kernel.guard import Guard, Port
 from orchestrator.kernel.hostpolicy import Net, Outbound
 from orchestrator.kernel.iptables import Rule
 from orchestrator.kernel.nat import Publication, rules
 from orchestrator.kernel.policy import Admission, Policy, policy_rules
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
-from orchestrator.spec import Stack
+from orchestrator.resource import Emit
+from orchestrator.spec import PORT_SIDE, Stack
 
 
 def nets_of(stack: Stack) -> list[Net]:
@@ -67,6 +69,17 @@ def host_rules_of(stack: Stack, lab: Lab) -> tuple[Rule, ...]:
             to_host=to_host,
         )
     )
+
+
+def guard_of(stack: Stack, lab: Lab, emit: Emit) -> Guard:
+    """What each port of a bridge may send."""
+    ports = [
+        Port(inner + PORT_SIDE, stack.namespace_of(name), lab.mac(inner), attachment.address)
+        for name, service in stack.services.items()
+        for network, attachment in service.networks.items()
+        for inner in [stack.interface_of(name, network)]
+    ]
+    return Guard(lab.chain_prefix, lab.mark, tuple(ports), emit)
 
 
 def policies_of(stack: Stack, lab: Lab) -> list[Policy]:

@@ -160,11 +160,14 @@ def prove(
     kept: Collection[Connection],
     fragile: Collection[Connection],
     now: Collection[Connection],
+    reset: Collection[str],
 ) -> Proof:
     """Compares identities of the nodes outside, and connections that no touched process has.
 
     `fragile` ones of `kept` go over a touched link: alive they count, closed by their own
-    programs meanwhile they are no disturbance of ours.
+    programs meanwhile they are no disturbance of ours. `reset` are the namespaces in which
+    connections broke off: elsewhere those that are gone were closed by their programs, as a
+    pool does with what it has too much of.
     """
     disturbed = [
         f"{name} was {before[name]}, is {after.get(name)}"
@@ -176,7 +179,7 @@ def prove(
         f"connection {each.namespace} {each.local}:{each.local_port} → "
         f"{each.remote}:{each.remote_port} is gone"
         for each in sorted(lost)
-        if each not in fragile
+        if each not in fragile and each.namespace in reset
     ]
     nodes = sum(name in outside for name in before)
     return Proof(nodes, len(kept) - len(lost), tuple(disturbed))

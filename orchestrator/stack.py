@@ -21,7 +21,7 @@ from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
-from orchestrator.policies import host_rules_of, policies_of
+from orchestrator.policies import guard_of, host_rules_of, policies_of
 from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
 from orchestrator.processes.files import Folder, Secrets
@@ -52,6 +52,7 @@ LAYERS_OF_KINDS = {
     "veth": "veths",
     "sysctl": "nat",
     "nat": "nat",
+    "guard": "policy",
     "policy": "policy",
     "check": "edge",
 }
@@ -179,11 +180,13 @@ class Compiler:
             self.emit,
         )
         nat = Nat(prefix, wanted, self.host_memory / f"tables-{self.lab.name}")
+        guard = guard_of(self.stack, self.lab, self.emit)
+        # A policy judges by the source address, which the guard makes true.
         policies = [
-            self._node(each, {f"netns:{each.label}": Stage.READY})
+            self._node(each, {f"netns:{each.label}": Stage.READY, guard.name: Stage.READY})
             for each in policies_of(self.stack, self.lab)
         ]
-        return [self._node(forwarding, {}), self._node(nat, {}), *policies]
+        return [self._node(each, {}) for each in (forwarding, nat, guard)] + policies
 
     def _foreign_bridges(self) -> set[str]:
         """Bridges of others: who has one needs forwarding."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.app import App
+from orchestrator.app import App, drifts
 from orchestrator.diskspace import full_places
 from orchestrator.errors import BusyError, OrchestratorError
+from orchestrator.events import HealingGivenUp
 from orchestrator.health import LOOK_PAUSE_S, Health
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.monitor import Monitor
@@ -41,6 +42,11 @@ class Healings:
     times: dict[str, list[float]] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
 
+    @property
+    def told(self) -> str:
+        """Why a node is given up."""
+        return f"healed {self.limit} times within {self.window_s:g} s and broke again"
+
     def wait_s(self, node: str, now_s: float) -> float:
         """Seconds until the node may be healed again; 0 the first time."""
         recent = self._recent(node, now_s)
@@ -49,18 +55,27 @@ class Healings:
         pause_s = min(FIRST_BACKOFF_S * 2.0 ** (len(recent) - 1), LONGEST_BACKOFF_S)
         return max(0.0, recent[-1] + pause_s - now_s)
 
-    def healed(self, node: str, now_s: float) -> bool:
-        """Notes a healing. False once that makes one too many within the window."""
-        recent = [*self._recent(node, now_s), now_s]
-        self.times[node] = recent
-        if len(recent) > self.limit:
-            self.given_up.add(node)
-        return node not in self.given_up
+    def healed(self, node: str, now_s: float) -> None:
+        """Notes a healing, whatever came of it."""
+        self.times[node] = [*self._recent(node, now_s), now_s]
+
+    def give_up(self, broken: Collection[str], now_s: float) -> list[str]:
+        """Of what is broken, what has been healed too often to be healed again; told once."""
+        found = [node for node in broken if len(self._recent(node, now_s)) >= self.limit]
+        new = [node for node in sorted(found) if node not in self.given_up]
+        self.given_up.update(new)
+        return new
 
     def forgive(self) -> None:
         """Everything begins anew: what made healings fail is over."""
         self.times.clear()
         self.given_up.clear()
+
+    def forgive_mended(self, broken: Collection[str], now_s: float) -> None:
+        """What was given up, but has been well for a whole window: somebody has mended it."""
+        for node in self.given_up - frozenset(broken):
+            if not self._recent(node, now_s):
+                self.given_up.discard(node)
 
     def _recent(self, node: str, now_s: float) -> list[float]:
         return [at for at in self.times.get(node, []) if at > now_s - self.window_s]
@@ -180,21 +195,28 @@ class Supervisor:
         if self._resting:
             return
         try:
-            broken = frozenset(await self._app.broken(self._app.nodes))
+            seen = await self._app.broken(self._app.nodes)
         except (OrchestratorError, OSError) as error:
             self._tell(f"cannot look: {error}")
             return
-        hung = self._health.hung(self._app.nodes, broken)
-        broken |= hung.keys()
+        hung = self._health.hung(self._app.nodes, seen)
+        broken = frozenset(seen) | hung.keys()
+        self._healings.forgive_mended(broken, time.monotonic())
         broken -= self._healings.given_up
+        if lost := self._healings.give_up(broken, time.monotonic()):
+            self._tell(f"given up: {', '.join(lost)} was {self._healings.told}")
+            self._app.note(HealingGivenUp(name, self._healings.told) for name in lost)
+            broken -= frozenset(lost)
         if not broken:
             self._alerted = frozenset()
             return
         if self._policy != "heal":
             if broken != self._alerted:
                 self._alerted = broken
-                self._tell(f"drift ({self._policy}): {', '.join(sorted(broken))}")
-                self._app.note_drift(broken)
+                drift = [each for each in drifts(seen, hung) if each.node in broken]
+                told = "; ".join(f"{each.node}: {each.detail}" for each in drift)
+                self._tell(f"drift ({self._policy}): {told}")
+                self._app.note(drift)
             return
         now_s = time.monotonic()
         due = {name for name in broken if self._healings.wait_s(name, now_s) == 0}
@@ -217,10 +239,7 @@ class Supervisor:
             result = None
         self._health.forget(due)
         for name in due:
-            if not self._healings.healed(name, now_s):
-                self._tell(
-                    f"{name} was healed {self._healings.limit} times and broke again: given up"
-                )
+            self._healings.healed(name, now_s)
         if result is not None:
             seconds = time.monotonic() - now_s
             self._tell(f"healed {', '.join(sorted(due))} in {seconds:.2f} s: {result.outcome}")

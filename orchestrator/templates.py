@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
+from jinja2.sandbox import SandboxedEnvironment
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.processes.files import Secrets
+from orchestrator.regular import read_text
 from orchestrator.spec import ConfigFile, Stack
+
+MAX_BYTES = 1_000_000
 
 
 class Templates:
@@ -32,7 +36,7 @@ class Templates:
             return file.content
         path = self._directory / str(file.template)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, limit=MAX_BYTES)
             jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
         except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
             problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
@@ -43,7 +47,7 @@ class Templates:
         self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
     ) -> dict[str, str]:
         """The files of one process; `settings` is what the stack file gives it as environment."""
-        environment = jinja2.Environment(
+        environment = SandboxedEnvironment(
             autoescape=False,  # configuration files, no HTML
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
@@ -63,7 +67,9 @@ class Templates:
                 path: environment.from_string(self._read(name, file)).render(context)
                 for path, file in files.items()
             }
-        except jinja2.TemplateError as error:
+        except SpecError:
+            raise
+        except Exception as error:
             problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
             raise SpecError("stack", [problem]) from error
 

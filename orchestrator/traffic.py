@@ -210,6 +210,14 @@ class Outside:
     path: Path
     port: int  # tells whoever connects which address it came from
 
+    async def echo(self, namespace: Path) -> Answer:
+        """Whether the outside answers a ping from there."""
+        try:
+            with Pinger.inside(namespace) as pinger:
+                return await pinger.ping(OUTSIDE.ip)
+        except OSError as error:
+            return Answer(False, error.strerror or str(error))
+
     async def seen_from(self, namespace: Path) -> Answer:
         """The address that the outside sees when somebody connects from there: the host's?"""
         loop = asyncio.get_running_loop()

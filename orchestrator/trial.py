@@ -17,12 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from orchestrator import linux
-from orchestrator.kernel import sysctl
+from orchestrator.kernel import nftables, sysctl
 from orchestrator.kernel.netlink import Netlink, new_bridge, new_veth, set_link
 from orchestrator.processes import seccomp
 from orchestrator.processes.sandbox import STACK_DIR, Sandbox, User
 
 TIMEOUT_S = 20.0
+BRIDGE_TABLES = "bridge tables"
 BRIDGE, PORT, PEER = "br-try", "veth-try-br", "veth-try"
 MAC = "02:00:00:00:00:{:02x}"  # locally administered
 ANYBODY = User(61184, 61184, "try")  # first of systemd's DynamicUser range, as services have
@@ -107,6 +108,12 @@ def rule(text: str) -> None:
     _run([program, "--noflush"], text.format(bridge=BRIDGE) + "\nCOMMIT\n")
 
 
+def bridge_tables() -> None:
+    """Rules where frames enter a bridge, for the guard against false addresses."""
+    if not nftables.is_supported(nftables.BRIDGE):
+        raise OSError("no nf_tables for bridges: frames with another's address are not dropped")
+
+
 def _run(words: list[str], text: str, *, keep: Sequence[int] = ()) -> None:
     done = subprocess.run(
         words,
@@ -130,6 +137,7 @@ def trials(*, is_root: bool) -> dict[str, Callable[[], None]]:
         "named namespace": named_namespace,
         "network settings": settings,
         "pidfd": pidfd,
+        BRIDGE_TABLES: bridge_tables,
     }
     found |= {name: partial(rule, text) for name, text in RULES.items()}
     if is_root:  # a user namespace has one user id only, and services get one each

@@ -64,6 +64,7 @@ class Place:
     label: str
     name: str  # in /run/netns
     links: Mapping[str, tuple[str, IPv4Interface]]  # network → interface and address
+    goes_out: bool  # to any port outside
 
     @property
     def path(self) -> Path:
@@ -119,6 +120,7 @@ class Verification:
                     )
                     for network, at in service.networks.items()
                 },
+                service.outbound == "allowed",
             )
             for name, service in stack.services.items()
             if service.networks
@@ -334,16 +336,19 @@ class Verification:
 
         async def one(place: Place) -> list[Row]:
             network = self.app.stack.networks[next(iter(place.links))]
-            echo = await _echo(place)
+            echo = await there.echo(place.path)
             ping = f"ip netns exec {place.name} ping -c 1 -W 2 {OUTSIDE.ip}"
             if not network.masquerade:
                 text = "answers, must not" if echo.passed else f"{echo.text}, as wanted"
                 return [Row("outbound", f"{place.label} kept in", not echo.passed, text, ping)]
             seen = await there.seen_from(place.path)
             tcp = f"ip netns exec {place.name} bash -c 'cat </dev/tcp/{OUTSIDE.ip}/{there.port}'"
+            passed, text = seen.passed, seen.text
+            if not place.goes_out:  # its port is none that a stack would name
+                passed, text = not passed, "connects, must not" if passed else f"{text}, as wanted"
             return [
                 Row("outbound", f"{place.label} ping", echo.passed, echo.text, ping),
-                Row("outbound", f"{place.label} tcp", seen.passed, seen.text, tcp),
+                Row("outbound", f"{place.label} tcp", passed, text, tcp),
             ]
 
         found = await self._all([one(place) for place in self.places])
@@ -388,12 +393,3 @@ def _ping_row(source: Place, other: Place, answer: Answer) -> Row:
         return Row("ping", f"{source.label} → {other.label}", answer.passed, answer.text, command)
     text = "answers, must not" if answer.passed else f"{answer.text}, as wanted"
     return Row("apart", f"{source.label} → {other.label}", not answer.passed, text, command)
-
-
-async def _echo(place: Place) -> Answer:
-    """The outside's answer to a ping."""
-    try:
-        with Pinger.inside(place.path) as pinger:
-            return await pinger.ping(OUTSIDE.ip)
-    except OSError as error:
-        return Answer(False, error.strerror or str(error))

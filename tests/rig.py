@@ -6,10 +6,12 @@ internet, both with addresses of 203.0.113.0/24 (RFC 5737). The root namespace i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from orchestrator.kernel import nftables
 
 ROOT = Path(__file__).parents[1]
 SHOP = ROOT / "services" / "stack.yaml"
@@ -206,6 +210,7 @@ class World:
             "addresses": lines("ip", "-o", "-4", "addr"),
             "routes": lines("ip", "-4", "route", "show", "table", "all"),
             "rules": rules,
+            "bridge rules": nftables.tables(nftables.BRIDGE, Path("/run/netns", self.host)),
             "sysctls": [
                 line for line in lines("sysctl", "-a", "-r", "^net") if not line.startswith(moving)
             ],
@@ -218,6 +223,11 @@ class World:
                 if self.host in (place := line.split()[4]) or str(self.run_dir) in place
             ),
             "processes": sorted(self.sandboxes()),
+            "groups": sorted(
+                str(path)
+                for depth in ("", "*/")  # version 2 has one hierarchy, version 1 several
+                for path in Path("/sys/fs/cgroup").glob(f"{depth}orchestrator/*@{self.host}/*")
+            ),
             "etc": sorted(str(path) for path in Path("/etc/netns").glob(f"{self.host}.*/*")),
         }
 
@@ -228,6 +238,12 @@ class World:
     def sandbox_pids(self, service: str) -> list[int]:
         """A service's processes that carry its mark: the waiter and all inside."""
         return [pid for pid, _ in self._marked(f"service:{service}\0")]
+
+    def kill(self, service: str) -> None:
+        """Kills all of a service's processes."""
+        for pid in self.sandbox_pids(service):
+            with contextlib.suppress(ProcessLookupError):  # one's end ends others
+                os.kill(pid, signal.SIGKILL)
 
     def _marked(self, node: str) -> list[tuple[int, str]]:
         mark = f"@{self.host}/{node}".encode()

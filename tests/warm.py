@@ -6,18 +6,24 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rig import Done
+from rig import ROOT, TIMEOUT_S, Done
+
+CRASH = str(ROOT / "tests" / "crash.py")
 
 MODULES = (
     *("aiohttp", "asyncpg", "redis.asyncio", "pyroute2.netlink.rtnl.ifinfmsg"),
     *("orchestrator.commands.why", "orchestrator.commands.replay", "orchestrator.commands.look"),
+    *("orchestrator.commands.run", "orchestrator.commands.check", "orchestrator.commands.path"),
     *("orchestrator.diagnosis.examine", "orchestrator.diagnosis.report"),
+    *("orchestrator.commands.run", "crash"),
 )
 
 
@@ -34,10 +40,10 @@ class Warm:
         )
 
     def run(self, *commands: Sequence[str]) -> list[Done]:
-        """Runs these command lines (as `World.words` gives them) at the same time."""
+        """Runs these command lines at the same time: `World.words`, or crash.py's."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([list(words)[3:] for words in commands]) + "\n")
+        self._process.stdin.write(json.dumps([list(words)[1:] for words in commands]) + "\n")
         self._process.stdin.flush()
         return [Done(**each) for each in json.loads(self._process.stdout.readline())]
 
@@ -60,22 +66,34 @@ def _start(words: list[str]) -> tuple[int, int, int]:
     pid = os.fork()
     if pid:
         return pid, out, err
-    from orchestrator.cli import main
-
     code = 1
     try:
         for descriptor, file in ((1, out), (2, err)):
             os.dup2(file, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        sys.argv = ["orchestrator", *words]
-        main()
+        signal.alarm(int(TIMEOUT_S))
+        _main(words)
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:  # noqa: BLE001 - the answer tells, as an interpreter would
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _main(words: list[str]) -> None:
+    if words[0] == CRASH:
+        import crash
+
+        crash.main(words[1:])
+        return
+    from orchestrator.cli import main
+
+    sys.argv = ["orchestrator", *words[2:]]  # after `-m orchestrator`
+    main()
 
 
 def _finished(pid: int, *files: int) -> dict[str, Any]:

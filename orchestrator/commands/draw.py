@@ -118,6 +118,33 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
         click.echo(f"{wrong} of {len(found)} rules are not as wanted", err=True)
 
 
+@click.command()
+@click.option("--explain", is_flag=True, help="Each flow with its rule, counter and reason.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@target_options
+def policy(target: Target, explain: bool, as_json: bool) -> None:
+    """Who may connect to which port of whom, with the connections so far; all else is refused.
+
+    Read off the rules that the kernel enforces now, on the host and in each namespace.
+    """
+    from dataclasses import asdict
+
+    from orchestrator.drawing.policy import as_text, explained
+    from orchestrator.policychart import chart_of
+
+    chart = asyncio.run(chart_of(target.enter()))
+    if as_json:
+        click.echo(json.dumps(asdict(chart), indent=2, ensure_ascii=False))
+        return
+    _print(as_text(chart))
+    if explain:
+        _print("\n" + explained(chart))
+    if chart.missing == len(chart.cells):
+        click.echo("none of these is enforced: `orchestrator up` does it", err=True)
+    elif chart.missing:
+        click.echo(f"{chart.missing} of {len(chart.cells)} are not as wanted", err=True)
+
+
 def rows_of(app: App, live: Tables) -> list[Row]:
     """Our rules, live and wanted."""
     from orchestrator.drawing.rules import rows

@@ -76,8 +76,6 @@ def _announce(app: App, what: str, found: Replay, *, as_json: bool) -> None:
     for key, names in found.ordered(app.nodes).items():
         if names:
             click.echo(f"{words[key]}: {', '.join(names)}")
-    if any(name.startswith("bridge:") for name in found.radius.rebuilt):
-        click.echo("clients of published ports: their connections break, new ones do not")
     if pairs := found.breaking():
         text = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
         click.echo(f"connections that break: {text}")

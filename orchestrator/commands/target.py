@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -15,10 +16,13 @@ import click
 from orchestrator.app import App, open_app, require_root
 from orchestrator.errors import UsageError
 from orchestrator.kernel.namespace import NamespaceDirectory
+from orchestrator.places import check_places
 from orchestrator.privatehost import PrivateHost
 
 DEFAULT_STACK = Path("services", "stack.yaml")
 OWN_STACK = Path(__file__).parents[2] / DEFAULT_STACK  # of the checkout that this runs from
+# It becomes a part of file names, of rules' comments and of lines for iptables-restore.
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 
 
@@ -33,15 +37,20 @@ class Target:
     def open(self, *, max_workers: int = 32) -> App:
         """The app, without entering any namespace. Raises UsageError, SpecError."""
         host = self._host
-        if "/" in host or host.startswith("."):
-            raise UsageError(f"{host!r} is no name for a network namespace")
-        return open_app(
+        if host and not HOST_NAME.fullmatch(host):
+            raise UsageError(
+                f"{host[:70]!r} is no name for a network namespace: letters, digits, . _ - are "
+                "allowed, 63 of them, the first a letter or digit"
+            )
+        app = open_app(
             self.stack_file,
             host=host,
             state_root=self._state,
             run_root=self._run,
             max_workers=max_workers,
         )
+        check_places(app.lab)
+        return app
 
     def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
         """The app, with this process on the lab's host. Raises HostError too."""

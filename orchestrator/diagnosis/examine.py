@@ -21,6 +21,7 @@ from orchestrator.diagnosis.transport import Attempt, Outcome
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.guard import Guard
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
@@ -35,7 +36,14 @@ from orchestrator.traffic import request_command
 DEADLINE_S = 60.0  # for everything; each question has a shorter one of its own
 CHECK_S = 5.0
 SAFE = ("GET", "HEAD")  # RFC 9110, 9.2.1: requests that change nothing
-LAYERS_OF_KINDS = {"mount": "namespace", "netns": "namespace", "sysctl": "sysctl", "nat": "rules"}
+LAYERS_OF_KINDS = {
+    "mount": "namespace",
+    "netns": "namespace",
+    "sysctl": "sysctl",
+    "nat": "rules",
+    "guard": "bridge",
+    "policy": "rules",
+}
 
 
 async def diagnose(app: App, asked: str = "") -> Diagnosis:
@@ -152,6 +160,8 @@ class Examination:
                     default = None  # gone with the link or its address
                 port = network.port(resource, seen.host, shell)
                 return [ends, port, *([default] if default else [])]
+            case Guard():
+                return [network.guard(resource, seen.observed[name], shell)]
             case Policy():
                 return [network.policy(resource, seen.observed[name], shell)]
             case Bridge(interface=interface):

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from orchestrator.diagnosis.findings import Finding, Verdict
 from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.guard import Guard
 from orchestrator.kernel.iptables import Tables
 from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.neighbours import Neighbour
@@ -232,6 +233,15 @@ def rules(nat: Nat, live: Tables, shell: Shell) -> Finding:
     command = shell.run(f"iptables -t nat -vnL {nat.prefix}-PRE")
     text += f" (policy {policy})"
     return Finding("rules", nat.name, Verdict.OK, text, command)
+
+
+def guard(guard: Guard, observed: Observation, shell: Shell) -> Finding:
+    """Each port lets in its own addresses alone."""
+    command = shell.run("nft list table bridge " + guard.table)
+    if observed.state is State.PRESENT:
+        text = observed.detail or f"{len(guard.ports)} ports let in their own addresses alone"
+        return Finding("bridge", guard.name, Verdict.OK, text)
+    return Finding("bridge", guard.name, Verdict.DRIFT, observed.detail or "is not there", command)
 
 
 def policy(policy: Policy, observed: Observation, shell: Shell) -> Finding:

@@ -36,8 +36,8 @@ class Place:
     def nodes(self) -> list[str]:
         """What must be whole before a packet comes in or goes out."""
         bridges = dict.fromkeys(f"bridge:{veth.bridge}" for veth in self.veths)
-        policy = f"policy:{self.label}"
-        return [self.namespace.name, policy, *(veth.name for veth in self.veths), *bridges]
+        rules = ("guard:ports", f"policy:{self.label}")
+        return [self.namespace.name, *rules, *(veth.name for veth in self.veths), *bridges]
 
 
 @dataclass(frozen=True)

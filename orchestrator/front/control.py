@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -28,6 +29,7 @@ from aiohttp import web
 from orchestrator.app import App, replayed
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.events import Outcome, Record, encode
+from orchestrator.front.guard import no_browsers
 from orchestrator.front.metrics import Metrics
 from orchestrator.front.problems import problems
 from orchestrator.lab import Lab
@@ -40,6 +42,7 @@ Sight = Callable[[Record], None]
 
 UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 MAX_BODY_BYTES = 4096
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def listen(lab: Lab) -> socket.socket:
@@ -78,7 +81,9 @@ class Control:
         self._watch, self._metrics = watch, metrics
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[problems, peers], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(
+            middlewares=[problems, peers, no_browsers], client_max_size=MAX_BODY_BYTES
+        )
         app.add_routes(
             [
                 web.get("/status", self.status),
@@ -120,7 +125,7 @@ class Control:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         after = request.query.get("after", "-1")
-        if not after.removeprefix("-").isdecimal():
+        if not NUMBER.fullmatch(after):
             raise UsageError("after must be the number of a record")
         async with _lines(request) as write:
             async for record in journal.follow(self._app.lab.journal):

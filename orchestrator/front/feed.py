@@ -22,7 +22,7 @@ BEAT_S = 4.0
 FIRST_BLOCK_BYTES = 64 * 1024
 SEQ = re.compile(rb'^\{"seq":(\d+),')  # as `events.encode` writes it
 WALL = re.compile(rb'"wall_ns":(\d+)')
-ID = re.compile(r"([0-9a-f]+)-(\d+)")
+ID = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)

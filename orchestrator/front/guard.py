@@ -56,10 +56,22 @@ async def only_reading(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def only_own_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses what a page of another site makes a browser ask (Fetch Metadata)."""
+    """Refuses what a page of another site makes a browser ask: by Fetch Metadata, and by the
+    Origin for browsers that do not send that. To follow a link to the page itself is fine."""
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in ("none", "same-origin") and request.path != "/":
         raise web.HTTPForbidden(reason="another site may not ask this")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        raise web.HTTPForbidden(reason="another site may not ask this")
+    return await handler(request)
+
+
+@web.middleware
+async def no_browsers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses what only a browser says: nobody serves one this socket on purpose."""
+    if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
+        raise web.HTTPForbidden(reason="this is not for browsers")
     return await handler(request)
 
 

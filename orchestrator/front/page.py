@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,7 @@ T = TypeVar("T")
 STATIC = Path(__file__).parent / "static"
 RUNS, RECORDS_MOST = 60, 1000
 READERS_MOST = 16  # a browser opens six connections to a host at most
+NUMBER = re.compile(r"[0-9]{1,18}")
 SERVICE_KINDS = ("service:", "job:", "check:")
 # A picture brings its own style sheet, and nothing else.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -146,7 +148,7 @@ class Page:
         since = request.headers.get("Last-Event-ID") or request.query.get("after", "")
         last = request.query.get("last", "0")
         where = Position.parse(since)
-        if (since and where is None) or not last.isdecimal():
+        if (since and where is None) or not NUMBER.fullmatch(last):
             return problem(400, "after must be the id of a message, last a number")
         if self._readers >= READERS_MOST:
             return problem(503, f"{self._readers} pages are open already")

@@ -118,7 +118,7 @@ def rules(
                 "nat",
                 post,
                 f"-s 127.0.0.0/8 -o {net.bridge}",
-                "MASQUERADE",
+                _behind(net),
                 "localhost",
                 "A connection from localhost to a published port leaves with the bridge's "
                 "address: nobody could answer 127.0.0.1.",
@@ -173,12 +173,18 @@ def _published(
                 "nat",
                 post,
                 f"-s {net.subnet} -d {each.address}/32 -o {each.bridge} -p tcp",
-                "MASQUERADE",
+                _behind(net),
                 f"hairpin-{each.host_port}",
                 "A service that calls the published port is its target's neighbour; without the "
                 "host's address in between the answer would go to it directly and be refused.",
                 to_port,
             )
+
+
+def _behind(net: Net) -> str:
+    """Not MASQUERADE: that forgets its connections when the bridge goes down, this keeps them
+    until a new one is there."""
+    return f"SNAT --to-source {net.address}"
 
 
 def _answers(rule: Callable[..., Rule], forward: str, net: Net) -> Iterator[Rule]:

@@ -151,9 +151,15 @@ def set_link(
     alias: str | None = None,
     group: int | None = None,
     master: int | None = None,
+    mac: str | None = None,
 ) -> Request:
     """Changes what is given."""
-    given = {"IFLA_IFALIAS": alias, "IFLA_GROUP": group, "IFLA_MASTER": master}
+    given = {
+        "IFLA_IFALIAS": alias,
+        "IFLA_GROUP": group,
+        "IFLA_MASTER": master,
+        "IFLA_ADDRESS": mac,
+    }
     fields = {name: value for name, value in given.items() if value is not None}
     return _request(f"set link {index}", RTM_NEWLINK, 0, _links(index, fields, up=up))
 

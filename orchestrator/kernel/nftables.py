@@ -32,7 +32,7 @@ IPV4, BRIDGE = 2, 7  # NFPROTO_ of linux/netfilter.h
 BATCH_BEGIN, BATCH_END = 16, 17  # NFNL_MSG_BATCH_ of linux/netfilter/nfnetlink.h
 NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x400, 0x800
 # NFT_MSG_
-NEW_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 2, 3, 4, 5
+NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 1, 2, 3, 4, 5
 NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, NEW_ELEMENTS, GET_ELEMENTS = 6, 7, 8, 9, 12, 13
 TABLE_NAME = 1  # NFTA_TABLE_
 CHAIN_TABLE, CHAIN_NAME = 1, 3  # NFTA_CHAIN_
@@ -41,6 +41,7 @@ EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CHAIN = 2, 2, 2
 BUILT_IN = {"INPUT", "FORWARD", "OUTPUT"}  # the chains that iptables makes with `filter`
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
 
@@ -134,11 +135,17 @@ def elements(family: int, table: str, name: str, namespace: Path | None = None) 
     return found
 
 
+def tables(family: int, namespace: Path | None = None) -> list[str]:
+    """Names of all tables. Raises OSError where this kernel has none of that family."""
+    with inside(namespace), _channel() as channel:
+        found = _dump(channel, GET_TABLE, family, b"")
+    return [text(parts.get(TABLE_NAME)) for parts in found]
+
+
 def is_supported(family: int) -> bool:
     """Whether this kernel has tables of that family at all."""
     try:
-        with _channel() as channel:
-            _dump(channel, GET_CHAIN, family, b"")
+        tables(family)
     except OSError:
         return False
     return True
@@ -153,6 +160,7 @@ def commit(changes: Sequence[bytes], namespace: Path | None = None) -> None:
         numbered += each[:8] + struct.pack("=I", sequence) + each[12:]
         numbered += bytes(-len(each) % 4)
     with inside(namespace), _channel() as channel:
+        channel.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(numbered))
         channel.send(numbered)
         # Only changes that ask for it are acknowledged, and all of a batch at once: refusals
         # come before that, or instead.

@@ -85,6 +85,8 @@ class Veth:
             wrong.append(f"{self.outer} is no port of {self.bridge}")
         if outer.alias != self.mark or inner.alias != self.mark:
             wrong.append("alias is missing")
+        if inner.mac != self.mac:
+            wrong.append(f"{self.inner} has MAC {inner.mac}, wanted {self.mac}")
         if self.hairpin and not outer.hairpin:
             wrong.append(f"{self.outer} is not in hairpin mode")
         if not outer.up:
@@ -156,7 +158,8 @@ class Veth:
         inner_requests: list[Request] = []
         if self.address not in inside.of(self.inner):
             inner_requests.append(add_address(inner.index, self.address))
-        inner_requests.append(set_link(inner.index, alias=self.mark, up=True))
+        mac = self.mac if inner.mac != self.mac else None
+        inner_requests.append(set_link(inner.index, alias=self.mark, mac=mac, up=True))
         if self.gateway is not None and not self._has_route(inside, inner.index):
             inner_requests.append(set_default_route(inner.index, self.gateway))
         requests = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]

@@ -181,6 +181,16 @@ class Group:
                     each.rmdir()
 
 
+def forget(lab: str) -> None:
+    """Takes away every group of the lab in which nothing runs: also those of nodes whose
+    processes ended, but whose removal was cut short."""
+    for controller in controllers().values():
+        directory = controller.mount / OURS / lab
+        for each in (*directory.glob("*:*/"), directory, directory.parent):
+            with contextlib.suppress(OSError):
+                each.rmdir()
+
+
 def _make(controller: Controller, directory: Path) -> None:
     """The group and those above it, with the controller on (cgroup v2 hands it down by level)."""
     directory.mkdir(parents=True, exist_ok=True)

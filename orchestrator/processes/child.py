@@ -170,7 +170,8 @@ async def stop(
     sandboxes: Sequence[procfs.Sandbox], *, stop_signal: signal.Signals, grace_s: float
 ) -> None:
     """Asks the programs to leave, then kills what is left; returns when all are gone."""
-    inits = [each for each in sandboxes if each.is_init]
+    # A sandbox whose maker was killed half-way has no program: nobody to ask, or to wait for.
+    inits = [each for each in sandboxes if each.is_init and procfs.children(each.pid)]
     for init in inits:
         for program in procfs.children(init.pid):
             _send(program, stop_signal)

@@ -1,4 +1,4 @@
-"""Established TCP connections as each namespace has them: proc_net_tcp.rst."""
+"""TCP connections as each namespace has them: proc_net_tcp.rst, and how they end: RFC 4022."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ class Connection:
 async def established(namespaces: Mapping[str, Path]) -> set[Connection]:
     """All ends in the namespaces, by the names given."""
     return await in_thread(_established, namespaces)
+
+
+async def resets(namespaces: Mapping[str, Path]) -> dict[str, int]:
+    """How many established connections did not end by a close of their programs, but by a
+    reset or because nobody answered: tcpEstabResets of each namespace."""
+    return await in_thread(_resets, namespaces)
+
+
+def _resets(namespaces: Mapping[str, Path]) -> dict[str, int]:
+    found = {}
+    for name, path in namespaces.items():
+        if is_namespace(path):
+            with inside(path):
+                lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
+            keys, values = (line.split() for line in lines if line.startswith("Tcp:"))
+            found[name] = int(values[keys.index("EstabResets")])
+    return found
 
 
 def _established(namespaces: Mapping[str, Path]) -> set[Connection]:

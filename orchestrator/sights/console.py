@@ -16,6 +16,7 @@ from orchestrator.events import (
     DriftFound,
     Event,
     GateChecked,
+    HealingGivenUp,
     Noticed,
     Outcome,
     Record,
@@ -84,6 +85,8 @@ def line(event: Event) -> str:
             return f"{node}: note: {text}"
         case DriftFound(node=node, detail=detail):
             return f"{node}: drift: {detail}"
+        case HealingGivenUp(node=node, reason=reason):
+            return f"{node}: given up: {reason}"
         case CancelRequested(signal=signal):
             return f"{signal}: stopping; once more to stop at once"
         case _:

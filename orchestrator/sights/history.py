@@ -9,6 +9,7 @@ from orchestrator.events import (
     Action,
     Event,
     GateChecked,
+    HealingGivenUp,
     Outcome,
     ProcessStarted,
     Record,
@@ -69,5 +70,7 @@ def after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
             return replace(was, state="ready")
         case StepFinished(outcome=outcome, reason=reason):
             return replace(was, state=str(outcome), last_error=reason or was.last_error)
+        case HealingGivenUp(reason=reason):
+            return replace(was, state="failed", last_error=reason)
         case _:
             return was

@@ -34,7 +34,7 @@ def heads(path: Path) -> list[Head]:
     """Every run, the oldest first; empty if there is no journal."""
     return [
         Head(record.run, record.event.command, record.wall_ns)
-        for record in _chosen(path, lambda line: RUN_STARTED in line)
+        for record in _chosen(path, lambda line: RUN_STARTED in line and bool(RUN.match(line)))
         if isinstance(record.event, RunStarted)
     ]
 
@@ -91,5 +91,5 @@ def _chosen(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Record]:
             if line.endswith(b"\n") and wanted(line):
                 try:
                     yield decode(line.decode(errors="replace"))
-                except ValueError:
+                except (ValueError, TypeError, RecursionError):
                     continue

@@ -101,4 +101,4 @@ def last_times(path: Path) -> dict[str, RunTimes]:
     """The journal's last run of each command (up, down, replay, heal, prune)."""
     last = {head.command: head.run for head in heads(path)}
     found = load(path, set(last.values()))
-    return {command: times(found[run]) for command, run in last.items()}
+    return {command: times(found[run]) for command, run in last.items() if run in found}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -34,12 +33,6 @@ services:
 def supervisor(world: World, stack: Path) -> int | None:
     found = world.orchestrator("status", "--json", stack=stack).json()["supervisor"]
     return None if found is None else int(found)
-
-
-def kill(world: World, service: str) -> None:
-    for pid in world.sandbox_pids(service):
-        with contextlib.suppress(ProcessLookupError):  # the first one's end ends the others
-            os.kill(pid, signal.SIGKILL)
 
 
 def healing(world: World) -> bool:
@@ -108,7 +101,7 @@ def test_command_during_a_healing_waits_for_it_or_ends_it(
     stack = write_stack(SLOW)
     before = world.fingerprint()
     world.orchestrator("up", "--supervise", stack=stack).ok()
-    kill(world, "slow")
+    world.kill("slow")
     eventually(lambda: healing(world))
     words = {"up": ["--supervise"], "replay": ["quick"], "down": []}[command]
     world.orchestrator(command, *words, stack=stack).ok()
@@ -134,7 +127,7 @@ def test_supervisor_asked_to_end_during_a_healing_ends(world: World, write_stack
     world.orchestrator("up", "--supervise", stack=stack).ok()
     pid = supervisor(world, stack)
     assert pid is not None
-    kill(world, "slow")
+    world.kill("slow")
     eventually(lambda: healing(world))
     os.kill(pid, signal.SIGTERM)
     eventually(lambda: supervisor(world, stack) is None, within_s=60)
@@ -157,7 +150,7 @@ def test_commands_of_another_clock_work_on_the_same_lab(world: World, write_stac
     assert all(row["uptime_s"] < 1000 for row in rows if row["uptime_s"] is not None)
     assert "already up" in elsewhere("up", "--supervise")
     elsewhere("replay", "quick")
-    kill(world, "slow")
+    world.kill("slow")
     eventually(lambda: set(world.node_states(stack=stack).values()) == {"ready"}, within_s=60)
     elsewhere("down")
     assert world.fingerprint() == before

@@ -108,6 +108,9 @@ def test_events_stream_from_a_number_on_and_go_on(lab: World) -> None:
         ("/down", [], 405, ""),
         ("/events?after=x", [], 400, "number of a record"),
         ("/nothing", [], 404, ""),
+        ("/down", ["-X", "PUT"], 405, ""),
+        ("/down", ["-d", "{}", "-H", "Origin: http://evil.example"], 403, "browsers"),
+        ("/status", ["-H", "Sec-Fetch-Site: cross-site"], 403, "browsers"),
     ],
 )
 def test_wrong_request_is_a_problem_and_changes_nothing(
@@ -117,6 +120,23 @@ def test_wrong_request_is_a_problem_and_changes_nothing(
     document, _, code = done.out.rpartition("\n")
     assert int(code) == status
     assert says in json.loads(document)["detail"]
+
+
+READING = ("/status", "/events?after=999999999", "/path", "/traces", "/trace/last", "/metrics")
+
+
+def test_reading_changes_nothing(lab: World, stack: Path) -> None:
+    """By every path with GET: of the journal, the processes and the host."""
+
+    def seen() -> tuple[object, ...]:
+        rows = lab.orchestrator("status", "--json", stack=stack).json()["nodes"]
+        journal = (lab.state / f"ctl@{lab.host}" / "journal.jsonl").read_bytes()
+        return [(row["node"], row["pid"]) for row in rows], journal, lab.fingerprint()
+
+    before = seen()
+    for path in (*READING, "/replay", "/down", "/replay?what=one", "/down?volumes=true"):
+        run("curl", "-sS", "-m", "1", "--unix-socket", str(control(lab)), f"http://lab{path}")
+    assert seen() == before
 
 
 def test_only_root_may_ask(lab: World) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -107,8 +105,7 @@ def test_every_command_works_and_history_goes_on(
     journal.write_bytes(damaged)  # in place: whoever has it open writes to the same file
 
     if supervised:
-        for pid in world.sandbox_pids("one"):
-            os.kill(pid, signal.SIGKILL)
+        world.kill("one")
         eventually(lambda: healed(world, stack), within_s=60)
     else:
         world.orchestrator("up", stack=stack).ok()

@@ -281,7 +281,8 @@ def test_second_run_at_once_is_told_who_is_busy(world: World, write_stack: Write
             second = world.orchestrator(command, stack=stack)
             assert second.code == 4
             assert f"`up` with pid {process.pid}" in second.err
-        assert process.wait(timeout=60) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
 
 
 def test_changed_service_is_restarted_and_a_removed_one_is_taken_away(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -88,8 +87,7 @@ def test_page_follows_a_fault_and_its_healing(lab: World, chromium: Browser) -> 
                 return seen;
             }"""
         )
-        for pid in lab.sandbox_pids("redis-cache"):
-            os.kill(pid, signal.SIGKILL)
+        lab.kill("redis-cache")
         expect(page.locator("#run-list [role=option]").first).to_contain_text(
             "Healed", timeout=60_000
         )
@@ -180,6 +178,7 @@ def test_graph_comes_up_before_ones_eyes(
         (["-H", "Host: localhost:9464"], "200"),
         (["-H", "Host: rebound.example:9464"], "403"),
         (["-H", "Sec-Fetch-Site: cross-site"], "403"),
+        (["-H", "Origin: http://rebound.example:9464"], "403"),
         (["-X", "POST"], "405"),
         (["-X", "DELETE"], "405"),
     ],

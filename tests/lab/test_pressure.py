@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
@@ -112,9 +111,7 @@ def test_reboot_in_the_middle_of_it_all_costs_no_order(shop: World) -> None:
     for service in shop.orchestrator("status", "--json").json()["nodes"]:
         name = service["node"].partition(":")[2]
         if service["node"].startswith("service:"):
-            for pid in shop.sandbox_pids(name):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            shop.kill(name)
     for name in names_of_namespaces():
         if name.startswith(f"{shop.host}."):
             run("ip", "netns", "delete", name).ok()
@@ -147,8 +144,7 @@ def test_lost_run_directory_is_made_again(shop: World) -> None:
     assert now.pop("service:nginx-lb") != before.pop("service:nginx-lb")
     assert now == before
     for name in ("redis-cache", "api-gateway"):
-        for pid in shop.sandbox_pids(name):
-            os.kill(pid, signal.SIGKILL)
+        shop.kill(name)
     eventually(lambda: whole(shop) and serves(shop), within_s=60)
     assert books.errors(shop, tally, others=True) == []
 

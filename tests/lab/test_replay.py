@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 from books import query, restock
 from rig import ROOT, World, eventually
+
+from orchestrator.linux import inside
 
 LAYERS = ("bridge", "veths", "nat", "data", "services", "gateway", "edge", "monitoring")
 
@@ -95,7 +99,7 @@ def test_replay_rebuilds_its_layer_and_disturbs_nothing_else(shop: World, layer:
     shop.curl("http://localhost:8080/api/products", "--fail").ok()
 
 
-@pytest.mark.parametrize("layer", ["services", "gateway", "edge", "nat", "veths"])
+@pytest.mark.parametrize("layer", ["services", "gateway", "edge", "nat", "veths", "bridge"])
 def test_replay_under_load_costs_no_request(shop: World, layer: str) -> None:
     before = orders_of(shop)
     with load(shop) as clients:
@@ -106,6 +110,26 @@ def test_replay_under_load_costs_no_request(shop: World, layer: str) -> None:
         found = clients.end()
     assert set(found["codes"]) == {"200", "201"}, found["codes"]
     assert len(found["orders"]) == len(set(found["orders"])) == orders_of(shop) - before
+
+
+def test_connections_of_clients_outlive_bridge_links_and_rules(shop: World) -> None:
+    """One connection from localhost and one from outside, used before and after each replay."""
+    with contextlib.ExitStack() as opened:
+        clients = []
+        for name, address in ((shop.host, "127.0.0.1"), (shop.outside, "203.0.113.2")):
+            client = http.client.HTTPConnection(address, 8080)
+            client.auto_open = 0  # never a second connection
+            with inside(Path("/run/netns", name)):
+                client.sock = socket.create_connection((address, 8080), timeout=30)
+            opened.callback(client.close)
+            clients.append(client)
+        for layer in ("", "bridge", "veths", "nat"):
+            if layer:
+                shop.orchestrator("replay", layer).ok()
+            for client in clients:
+                client.request("GET", "/api/products/1")
+                answer = client.getresponse()
+                assert (answer.status, bool(answer.read())) == (200, True)
 
 
 def test_replay_of_a_namespace_takes_its_service_along(shop: World) -> None:
@@ -131,9 +155,7 @@ def test_replay_without_a_name_mends_what_is_broken_and_only_that(shop: World) -
     assert "nothing is broken" in shop.orchestrator("replay").ok().out
     before = identities(shop)
     shop.on_host("ip", "link", "delete", "veth-redis-br").ok()
-    for pid in shop.sandbox_pids("order-service"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    shop.kill("order-service")
     chain = next(
         line.split()[0][1:]
         for line in shop.on_host("iptables-save", "-t", "nat").ok().out.splitlines()

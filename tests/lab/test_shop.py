@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import os
 import re
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -317,9 +314,7 @@ def test_restart_of_a_service_costs_no_request(shop: World, victim: str) -> None
     with ThreadPoolExecutor(4) as pool:
         clients = [pool.submit(client, number) for number in range(4)]
         try:
-            for process in shop.sandbox_pids(victim):
-                with contextlib.suppress(ProcessLookupError):  # its pid 1 took it along
-                    os.kill(process, signal.SIGKILL)
+            shop.kill(victim)
             shop.orchestrator("up").ok()
         finally:
             done.set()

@@ -1,0 +1,62 @@
+"""What lies where a lab keeps its files must be what we put there: a pipe in the place of a log
+would hold a run up for ever, a link would have root write somewhere else."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+from orchestrator.lab import Lab
+
+KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+# Who may not look has it said by what they wanted to do.
+NOT_OURS_TO_SAY = (errno.ENOENT, errno.EACCES, errno.EPERM)
+
+
+def check_places(lab: Lab) -> None:
+    """Raises UsageError. What is not there yet is fine.
+
+    Directories may be links to directories, on another disk for instance; files may not.
+    """
+    below = [lab.state_dir / name for name in ("logs", "secrets", "data")]
+    for path in (lab.state_root, lab.run_root, lab.state_dir, lab.run_dir, *below):
+        _check(path, stat.S_IFDIR, follow=True)
+    for path in (lab.journal, lab.lock_file, *_entries(lab.state_dir / "logs")):
+        _check(path, stat.S_IFREG, follow=False)
+    for path in _entries(lab.state_dir / "secrets"):
+        _check(path, stat.S_IFREG, follow=False)
+
+
+def _entries(directory: Path) -> Iterator[Path]:
+    try:
+        yield from directory.iterdir()
+    except OSError:
+        return
+
+
+def _check(path: Path, wanted: int, *, follow: bool) -> None:
+    try:
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        if kind == stat.S_IFLNK and follow:
+            kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in NOT_OURS_TO_SAY and not path.is_symlink():
+            return
+        raise UsageError(f"cannot use {path}: {error.strerror}") from error
+    if kind != wanted:
+        found = KINDS.get(kind, "something else")
+        raise UsageError(
+            f"cannot use {path}: it is {found}, not {KINDS[wanted]}\n"
+            "  mend: move it away, or give another --state-dir or --run-dir"
+        )
