@@ -80,7 +80,7 @@ class Templates:
 
     def _path_log(self, process: str) -> str:
         """Where this process is to log requests for the supervisor; empty: it need not."""
-        service = self._stack.services.get(process)
+        service = self._stack.services.get(process.rpartition(":")[2])
         return str(service.path_log) if service and service.path_log else ""
 
     def _bridge(self, network: str) -> str:

@@ -13,17 +13,15 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 import redis.asyncio as redis
 import uvloop
 from aiohttp import web
 from gateway import description, sessions
-from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, read_body, runner
+from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, runner
 from gateway.sessions import REDIS
-from multidict import CIMultiDict
+from gateway.upstream import Upstream
 from pydantic import ValidationError
 from shared import log as logs
 from shared import metrics
@@ -36,7 +34,6 @@ from shared.hops import (
     Frame,
     frame,
     next_parent,
-    stamp_us,
 )
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
@@ -44,24 +41,12 @@ from shared.settings import setting
 
 log = logging.getLogger("gateway")
 
-RETRY_FOR_S = 10.0  # a service takes a second or two to come back
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
-CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
-CONNECTIONS_PER_SERVICE = 64
+REDIS_CONNECTIONS = 64
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
-PASSED_BACK = (
-    "Content-Type",
-    "X-Cache",
-    "Location",
-    "Retry-After",
-    "Idempotent-Replayed",
-    NAME_HEADER,
-)
 
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
 
 
@@ -127,64 +112,6 @@ async def _accounted(request: web.Request, handler: Handler) -> web.StreamRespon
     return response
 
 
-class Upstream:
-    """One service behind us."""
-
-    def __init__(self, name: str, base: str) -> None:
-        self.name, self._base = name, base
-
-    async def ask(
-        self, request: web.Request, path: str, *, may_repeat: bool, headers: dict[str, str]
-    ) -> web.Response:
-        """The service's answer to this request. Raises Problem 503 or 504.
-
-        A refused connection is always tried again; a broken one only if the request may be
-        made twice.
-        """
-        body = await read_body(request) if request.can_read_body else None
-        until = time.monotonic() + RETRY_FOR_S
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._once(request, path, body, headers)
-            except aiohttp.ClientConnectorError as error:
-                reason: Exception = error
-            except TimeoutError as error:
-                raise Problem(504, f"{self.name} did not answer in time") from error
-            except aiohttp.ClientError as error:
-                reason = error
-                if not may_repeat:
-                    raise Problem(502, f"{self.name} broke off its answer") from error
-            if time.monotonic() + pause_s > until:
-                log.warning("%s: %s", self.name, reason)
-                away = {"Retry-After": "2"}
-                raise Problem(503, f"{self.name} does not answer", headers=away) from reason
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-
-    async def _once(
-        self, request: web.Request, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> web.Response:
-        url = f"{self._base}{path}"
-        if request.query_string:
-            url += f"?{request.query_string}"
-        http, current = request.app[HTTP], frame.get()
-        result: str | int = "error"
-        below = None
-        sent_us = stamp_us()
-        if current is not None:
-            headers = {**headers, SENT_HEADER: str(sent_us)}
-        try:
-            async with http.request(request.method, url, data=body, headers=headers) as answer:
-                text = await answer.read()
-                result, below = answer.status, answer.headers.get(HEADER)
-        finally:
-            if current is not None:
-                current.call(self.name, sent_us, result, below)
-        back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
-        return web.Response(body=text, status=answer.status, headers=back)
-
-
 def passed_on(request: web.Request) -> dict[str, str]:
     """Headers of the client's request that the services get to see."""
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
@@ -237,19 +164,13 @@ async def orders(request: web.Request) -> web.Response:
 
 
 async def on_startup(app: web.Application) -> None:
-    app[HTTP] = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit_per_host=CONNECTIONS_PER_SERVICE, limit=0, keepalive_timeout=30
-        ),
-        timeout=CALL_TIMEOUT,
-        auto_decompress=False,
-    )
-    app[REDIS] = sessions.connect(CONNECTIONS_PER_SERVICE)
+    app[REDIS] = sessions.connect(REDIS_CONNECTIONS)
 
 
 async def on_cleanup(app: web.Application) -> None:
     notify("STOPPING=1")
-    await app[HTTP].close()
+    PRODUCTS.close()
+    ORDERS.close()
     await app[REDIS].aclose()
 
 

@@ -33,7 +33,9 @@ def textbook(directory: Path) -> Path:
         service["environment"]["PYTHONPATH"] = "/stack/baseline"
         service["readiness"].pop("notify", None)  # Flask's server knows of no supervisor
         service.pop("listen", None)
-    stack["services"]["order-service"]["environment"]["PRODUCT_URL"] = "http://product-service:5000"
+    orders = stack["services"]["order-service"]  # asks its neighbour for the price
+    orders["environment"]["PRODUCT_URL"] = "http://product-service:5000"
+    orders["needs"] = [*orders["needs"], "product-service"]
     # Each request under way has connections of its own; with the shop's 50 it would refuse many.
     stack["services"]["postgres-db"]["command"] += ["-c", "max_connections=200"]
     files = stack["services"]["nginx-lb"]["files"]
@@ -56,6 +58,7 @@ def loopback(directory: Path) -> Path:
     services = stack["services"]
     for name in [name for name in services if name != "nginx-lb"]:
         services[name].pop("networks")
+        services[name].pop("outbound", None)  # the namespace's
         services[name]["namespace"] = "nginx-lb"
     orders = services["order-service"]  # beside the product service it needs a port of its own
     orders["command"] = ["5001" if word == "5000" else word for word in orders["command"]]
