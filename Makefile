@@ -54,7 +54,7 @@ endurance: bootstrap-dev ## up and down 50 times; nothing may grow (ARGS="--cycl
 	$(SUDO) env PYTHONPATH=tests .venv/bin/python tests/endurance.py $(ARGS)
 
 recovery: bootstrap-dev ## measure how fast each fault is healed; writes docs/recovery.md
-	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery
+	$(SUDO) env PYTHONPATH=tests .venv/bin/python -m bench.recovery $(ARGS)
 
 docs: bootstrap-dev ## regenerate schema and pictures; the platform must be up, fresh
 	.venv/bin/orchestrator schema > services/stack.schema.json

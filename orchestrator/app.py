@@ -47,6 +47,7 @@ from orchestrator.processes import cgroup, procfs
 from orchestrator.processes.connections import Connection, resets
 from orchestrator.processes.files import Secrets
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.preload import Preload
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
 from orchestrator.regular import read_text
@@ -182,7 +183,14 @@ class App:
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
+            sights = [*sights, Preload(self._probed())]
             return await self._run("up", nodes, Action.ENSURE, sights, complain)
+
+    def _probed(self) -> set[str]:
+        """The kinds of probes that services are asked with."""
+        gates = [node.gate for node in self.nodes.values()]
+        asked = [gate.probes.probes for gate in gates if isinstance(gate, ServiceGate)]
+        return {probe.kind for probes in asked for probe in probes}
 
     def _orphans(self) -> dict[str, Node]:
         same = self.text if not self.left_out else None

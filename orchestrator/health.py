@@ -61,6 +61,7 @@ class Health:
     reasons: dict[str, str] = field(default_factory=dict)  # hung → why
     stops: frozenset[str] = frozenset()  # with a process that is stopped now
     _pids: dict[str, list[int]] = field(default_factory=dict)
+    _wrappers: dict[str, frozenset[int]] = field(default_factory=dict)  # of bubblewrap
 
     @classmethod
     def of(cls, nodes: Mapping[str, Node]) -> Health:
@@ -93,17 +94,26 @@ class Health:
         return verdict(self.silences[name], now_s, starved=starved)
 
     def look_for_stops(self) -> bool:
-        """Whether a service has been stopped since before the last such look. Cheap: it goes
-        by the processes that `refresh` has found."""
-        now = frozenset(name for name, pids in self._pids.items() if vitals.stopped(pids))
+        """Whether a service has been stopped since before the last such look."""
+        now = frozenset(name for name in self._pids if vitals.stopped(self._present(name)))
         twice, self.stops = now & self.stops, now
         self.reasons |= dict.fromkeys(twice, STOPPED)
         return bool(twice)
 
+    def _present(self, name: str) -> Collection[int]:
+        """Its processes, as its control group lists them for little; without one those that
+        there were at the last `refresh`."""
+        found = self.gates[name].service.program.group.processes()
+        return self._pids[name] if found is None else frozenset(found) - self._wrappers[name]
+
     def refresh(self) -> None:
-        """Notes which processes are to be looked at for stops."""
+        """Notes which processes are to be looked at for stops, and which are only wrappers."""
         with one_look():
             self._pids = {name: self._programs(name) for name in self.gates}
+            self._wrappers = {
+                name: frozenset(each.pid for each in gate.service.program.running())
+                for name, gate in self.gates.items()
+            }
 
     def forget(self, names: Collection[str]) -> None:
         """What was just made anew begins anew."""

@@ -26,6 +26,11 @@ def one_look() -> Iterator[None]:
         _seen.reset(token)
 
 
+def is_looking() -> bool:
+    """Whether this is within a look."""
+    return _seen.get() is not None
+
+
 def once(key: Hashable, read: Callable[[], T]) -> T:
     """What `read` returns; within a look only the first call of a key reads."""
     seen = _seen.get()

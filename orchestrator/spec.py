@@ -131,7 +131,7 @@ class Readiness(Model):
     postgres: PostgresProbe | None = None
     redis: RedisProbe | None = None
     interval_s: Seconds = Field(
-        0.1, alias="interval", description="Longest pause between two probes; the first is 2 ms."
+        0.008, alias="interval", description="Longest pause between two probes; the first is 2 ms."
     )
 
 

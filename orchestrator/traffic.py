@@ -20,14 +20,8 @@ from orchestrator import linux
 from orchestrator.errors import HostError, ResourceError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.namespace import LOOPBACK, SETTINGS
-from orchestrator.kernel.netlink import (
-    Netlink,
-    Snapshot,
-    add_address,
-    new_veth,
-    remove_link,
-    set_link,
-)
+from orchestrator.kernel.netlink import Netlink, Snapshot
+from orchestrator.kernel.rtnetlink import add_address, new_veth, remove_link, set_link
 from orchestrator.lab import Lab
 from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer
 from orchestrator.spec import CheckStep, HttpProbe, Readiness

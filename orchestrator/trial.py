@@ -18,7 +18,8 @@ from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.kernel import nftables, sysctl
-from orchestrator.kernel.netlink import Netlink, new_bridge, new_veth, set_link
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.rtnetlink import new_bridge, new_veth, set_link
 from orchestrator.processes import seccomp
 from orchestrator.processes.sandbox import STACK_DIR, Sandbox, User
 

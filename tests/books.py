@@ -10,11 +10,16 @@ if TYPE_CHECKING:
     from rig import World
 
 
-def query(shop: World, text: str) -> list[list[str]]:
-    """Rows of a query, asked of the database without our own code."""
+def words_of(shop: World, text: str) -> list[str]:
+    """The command line of a query, to be run on the shop's host."""
     secret = shop.state / f"shop@{shop.host}" / "secrets" / "postgres-password"
     words = ["psql", "-h", "10.0.0.60", "-U", "postgres", "-d", "shop", "-Atc", text]
-    out = shop.on_host("env", f"PGPASSWORD={secret.read_text()}", *words).ok().out
+    return ["env", f"PGPASSWORD={secret.read_text()}", *words]
+
+
+def query(shop: World, text: str) -> list[list[str]]:
+    """Rows of a query, asked of the database without our own code."""
+    out = shop.on_host(*words_of(shop, text)).ok().out
     return [line.split("|") for line in out.splitlines()]
 
 

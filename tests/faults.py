@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rig import World
+from books import words_of
+from rig import World, eventually
 
 from orchestrator.kernel import nftables
 
@@ -23,6 +25,9 @@ SERVICES = {
     "postgres-db": "pg",
     "prometheus": "prom",
 }
+# They live in Prometheus' namespace, with no link of their own.
+EXPORTERS = ("nginx-exporter", "postgres-exporter", "redis-exporter")
+PROGRAMS = (*SERVICES, *EXPORTERS)
 Fault = Callable[[World], object]
 
 
@@ -67,6 +72,22 @@ def starve(service: str) -> Fault:
     return act
 
 
+def backends(shop: World, doing: str) -> list[int]:
+    """PostgreSQL's processes for clients whose title ends so."""
+    first = program(shop, "postgres-db")
+    children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+    titles = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    return [pid for pid, title in titles.items() if title.rstrip(" \0").endswith(doing)]
+
+
+def stop_new_backend(shop: World) -> None:
+    """One process of many, and one that was not there a moment ago."""
+    words = shlex.join(words_of(shop, "SELECT pg_sleep(100)"))
+    shop.on_host("bash", "-c", f"{words} >/dev/null 2>&1 &").ok()
+    eventually(lambda: bool(backends(shop, "SELECT")))
+    os.kill(backends(shop, "SELECT")[0], signal.SIGSTOP)
+
+
 def on_host(*words: str) -> Fault:
     return lambda shop: shop.on_host(*words).ok()
 
@@ -89,9 +110,9 @@ def delete_guard(shop: World) -> None:
 
 
 FAULTS: dict[str, Fault] = {
-    **{f"{name} killed with all its processes": kill_tree(name) for name in SERVICES},
-    **{f"{name}: its program killed": kill_program(name) for name in SERVICES},
-    **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in SERVICES},
+    **{f"{name} killed with all its processes": kill_tree(name) for name in PROGRAMS},
+    **{f"{name}: its program killed": kill_program(name) for name in PROGRAMS},
+    **{f"{name} hangs (SIGSTOP)": stop_program(name) for name in PROGRAMS},
     **{f"{name}: out of file descriptors": starve(name) for name in SERVICES},
     **{
         f"bridge's end of {name}'s veth set down": on_host(
@@ -105,6 +126,7 @@ FAULTS: dict[str, Fault] = {
         )
         for name, short in SERVICES.items()
     },
+    "postgres-db: a new backend hangs (SIGSTOP)": stop_new_backend,
     "veth of redis-cache deleted": on_host("ip", "link", "delete", "veth-redis-br"),
     "address of postgres-db removed": within(
         "postgres-db", "ip", "addr", "del", "10.0.0.60/16", "dev", "veth-pg"
@@ -119,7 +141,9 @@ FAULTS: dict[str, Fault] = {
     "name of order-service's namespace unmounted": unmount("order-service"),
     "nat table flushed": on_host("iptables", "-t", "nat", "-F"),
     "rules of FORWARD flushed": on_host("iptables", "-F", "FORWARD"),
-    "policy of FORWARD turned to DROP": on_host("iptables", "-P", "FORWARD", "DROP"),
+    "policy of FORWARD turned to DROP": on_host(
+        "bash", "-ec", "iptables -P FORWARD ACCEPT; iptables -P FORWARD DROP"
+    ),
     "a rule that drops all put first in FORWARD": on_host(
         "iptables", "-I", "FORWARD", "1", "-j", "DROP"
     ),

@@ -19,7 +19,7 @@ from rig import ROOT, TIMEOUT_S, Done
 CRASH = str(ROOT / "tests" / "crash.py")
 
 MODULES = (
-    *("aiohttp", "asyncpg", "redis.asyncio", "pyroute2.netlink.rtnl.ifinfmsg"),
+    *("aiohttp", "asyncpg", "redis.asyncio"),
     *("orchestrator.commands.why", "orchestrator.commands.replay", "orchestrator.commands.look"),
     *("orchestrator.commands.run", "orchestrator.commands.check", "orchestrator.commands.path"),
     *("orchestrator.diagnosis.examine", "orchestrator.diagnosis.report"),

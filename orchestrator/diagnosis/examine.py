@@ -217,7 +217,7 @@ class Examination:
             resource, detail = self.app.nodes[name].resource, ""
             if isinstance(resource, Veth):
                 inside = seen.inside.get(_label(name))
-                detail = "; ".join(resource.differences(seen.host, inside)) if inside else ""
+                detail = "; ".join(resource.differences(seen.host.links, inside)) if inside else ""
                 skipped = any(each.verdict is Verdict.SKIPPED for each in self.found[name])
                 detail = "" if skipped else detail
             elif seen.observed[name].state is not State.PRESENT:

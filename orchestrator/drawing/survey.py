@@ -32,7 +32,8 @@ from orchestrator.drawing.peers import peer_namespaces
 from orchestrator.errors import ResourceError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.iptables import Tables
-from orchestrator.kernel.netlink import Link, Netlink, Route, Snapshot
+from orchestrator.kernel.netlink import Netlink, Snapshot
+from orchestrator.kernel.rtnetlink import Link, Route
 from orchestrator.lab import Lab
 
 PROC = Path("/proc")

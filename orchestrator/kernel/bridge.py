@@ -9,7 +9,8 @@ from ipaddress import IPv4Interface
 from orchestrator.errors import ForeignError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.netlink import Netlink, add_address, new_bridge, remove_link, set_link
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.rtnetlink import add_address, new_bridge, remove_link, set_link
 from orchestrator.resource import Observation, State
 
 

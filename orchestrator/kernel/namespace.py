@@ -13,7 +13,8 @@ from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.netlink import Netlink, set_link
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.rtnetlink import set_link
 from orchestrator.resource import Observation, State
 
 ETC_NETNS = Path("/etc/netns")  # ip-netns(8): files bound over /etc by `ip netns exec`

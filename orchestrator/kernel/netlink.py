@@ -1,8 +1,7 @@
-"""Links, addresses and routes over rtnetlink: batches out, snapshots in.
+"""Links, addresses and routes of one namespace at a time: batches out, snapshots in.
 
-Requests for one namespace are encoded by pyroute2
-and sent as one batch over one socket, which was opened inside that namespace: a round trip
-per request is what makes building networks slow.
+Requests for one namespace go as one batch over one socket, which was opened inside that
+namespace: a round trip per request is what makes building networks slow.
 """
 
 from __future__ import annotations
@@ -14,59 +13,43 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface
 from pathlib import Path
-from typing import Any
 
 from orchestrator.errors import ResourceError, TransientError
-from orchestrator.kernel.pyroute import ifaddrmsg, ifinfmsg, rtmsg
+from orchestrator.kernel.messages import (
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+)
+from orchestrator.kernel.messages import request as message
+from orchestrator.kernel.rtnetlink import (
+    ALL,
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETROUTE,
+    RTM_NEWLINK,
+    Link,
+    Request,
+    Route,
+    decode_address,
+    decode_link,
+    decode_route,
+    get_link,
+)
 from orchestrator.linux import in_thread, inside
-from orchestrator.onelook import once
+from orchestrator.onelook import is_looking, once
 
-# linux/netlink.h and linux/rtnetlink.h
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
-NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x4, 0x100, 0x200, 0x400
-CREATE = NLM_F_CREATE | NLM_F_EXCL
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 22, 24, 26
-HEADER = struct.Struct("=IHHII")
-IFF_UP, IFF_RUNNING = 0x1, 0x40
-RT_TABLE_MAIN, RTN_UNICAST, RTPROT_BOOT = 254, 1, 3
 RECEIVE_BYTES = 1 << 20
+DUMP_ATTEMPTS = 10
 
 # What concurrent changes of the same objects produce for a moment; worth another attempt.
 BUSY_ERRNOS = frozenset(
     {errno.EBUSY, errno.EAGAIN, errno.ENOBUFS, errno.EFAULT, errno.ENODEV, errno.EEXIST}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One interface as the kernel has it."""
-
-    index: int
-    name: str
-    kind: str
-    mac: str
-    group: int
-    alias: str
-    up: bool
-    running: bool
-    master: int  # index of the bridge, 0 if none
-    port_state: int  # linux/if_bridge.h: 3 is forwarding; -1 if it is no bridge port
-    hairpin: bool  # of a bridge port: frames may leave where they came in
-    peer_index: int  # of a veth: the other end's index in its namespace
-    stats: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One IPv4 unicast route of the main table; no gateway: on the link."""
-
-    destination: IPv4Network
-    gateway: IPv4Address | None
-    oif: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,141 +66,25 @@ class Snapshot:
         return self.addresses.get(link.index, []) if link else []
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One message, encoded but for its sequence number; `what` names it in errors."""
-
-    what: str
-    kind: int
-    flags: int
-    body: bytes
-
-
-def _request(what: str, kind: int, flags: int, message: Any) -> Request:
-    message.encode()
-    return Request(
-        what, kind, NLM_F_REQUEST | NLM_F_ACK | flags, bytes(message.data)[HEADER.size :]
-    )
-
-
-def _links(index: int, attributes: dict[str, Any], *, up: bool | None) -> Any:
-    message = ifinfmsg()
-    message["index"] = index
-    if up is not None:
-        message["flags"], message["change"] = (IFF_UP if up else 0), IFF_UP
-    message["attrs"] = list(attributes.items())
-    return message
-
-
-def new_bridge(name: str, *, mac: str, group: int) -> Request:
-    """A bridge without STP and without forward delay."""
-    options = {"attrs": [("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_STP_STATE", 0)]}
-    kind = [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", options)]
-    fields = {
-        "IFLA_IFNAME": name,
-        "IFLA_ADDRESS": mac,
-        "IFLA_GROUP": group,
-        "IFLA_LINKINFO": {"attrs": kind},
-    }
-    return _request(f"add bridge {name}", RTM_NEWLINK, CREATE, _links(0, fields, up=None))
-
-
-def new_veth(
-    name: str, *, mac: str, master: int, group: int, peer: str, peer_mac: str, peer_namespace: int
-) -> Request:
-    """A pair: `name` here as a port of `master`, `peer` in the namespace of the descriptor."""
-    other = {
-        "IFLA_IFNAME": peer,
-        "IFLA_ADDRESS": peer_mac,
-        "IFLA_GROUP": group,
-        "IFLA_NET_NS_FD": peer_namespace,
-    }
-    data = {"attrs": [("VETH_INFO_PEER", {"attrs": list(other.items())})]}
-    kind = [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]
-    fields = {
-        "IFLA_IFNAME": name,
-        "IFLA_ADDRESS": mac,
-        "IFLA_GROUP": group,
-        "IFLA_MASTER": master,
-        "IFLA_LINKINFO": {"attrs": kind},
-    }
-    return _request(f"add veth {name}", RTM_NEWLINK, CREATE, _links(0, fields, up=None))
-
-
-def set_link(
-    index: int,
-    *,
-    up: bool | None = None,
-    alias: str | None = None,
-    group: int | None = None,
-    master: int | None = None,
-    mac: str | None = None,
-) -> Request:
-    """Changes what is given."""
-    given = {
-        "IFLA_IFALIAS": alias,
-        "IFLA_GROUP": group,
-        "IFLA_MASTER": master,
-        "IFLA_ADDRESS": mac,
-    }
-    fields = {name: value for name, value in given.items() if value is not None}
-    return _request(f"set link {index}", RTM_NEWLINK, 0, _links(index, fields, up=up))
-
-
-def set_hairpin(index: int) -> Request:
-    """Lets the bridge port send frames back to where they came from."""
-    data = {"attrs": [("IFLA_BRPORT_MODE", 1)]}
-    port = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", data)]}
-    return _request(
-        f"set hairpin {index}", RTM_NEWLINK, 0, _links(index, {"IFLA_LINKINFO": port}, up=None)
-    )
-
-
-def remove_link(index: int) -> Request:
-    """Takes the link away, and the other end of a veth with it."""
-    return _request(f"remove link {index}", RTM_DELLINK, 0, _links(index, {}, up=None))
-
-
-def add_address(index: int, address: IPv4Interface) -> Request:
-    """An IPv4 address with its broadcast address."""
-    message = ifaddrmsg()
-    message["family"], message["index"] = socket.AF_INET, index
-    message["prefixlen"] = address.network.prefixlen
-    message["attrs"] = [
-        ("IFA_LOCAL", str(address.ip)),
-        ("IFA_ADDRESS", str(address.ip)),
-        ("IFA_BROADCAST", str(address.network.broadcast_address)),
-    ]
-    return _request(f"add address {address}", RTM_NEWADDR, CREATE, message)
-
-
-def set_default_route(index: int, gateway: IPv4Address) -> Request:
-    """The default route, in place of one that may be there: `ip route replace default`."""
-    message = rtmsg()
-    message["family"], message["table"] = socket.AF_INET, RT_TABLE_MAIN
-    message["proto"], message["type"] = RTPROT_BOOT, RTN_UNICAST
-    message["attrs"] = [("RTA_GATEWAY", str(gateway)), ("RTA_OIF", index)]
-    flags = NLM_F_CREATE | NLM_F_REPLACE
-    return _request(f"set default route via {gateway}", RTM_NEWROUTE, flags, message)
-
-
 class Netlink:
-    """Batches and snapshots of one network namespace at a time.
+    """Batches and snapshots. `namespace` None is the lab's host, where this process lives.
 
-    Looking takes a millisecond and blocks; changing is done in threads. `namespace` None
-    is the lab's host, where this process itself lives.
+    What adds or looks takes a fraction of a millisecond and blocks; a thread would cost more.
     """
 
     async def apply(
         self, resource: str, action: str, requests: Sequence[Request], namespace: Path | None = None
     ) -> None:
-        """Sends the batch from a thread: taking links away waits for the kernel's RCU.
+        """Sends the batch; taking links away is done in a thread, since it waits for RCU.
 
         Raises the error of the first request that failed: TransientError where another
         attempt may help, else ResourceError. Requests after a failed one are carried out
         all the same (rtnetlink knows no transactions).
         """
-        await in_thread(self.apply_here, resource, action, requests, namespace)
+        if any(request.kind == RTM_DELLINK for request in requests):
+            await in_thread(self.apply_here, resource, action, requests, namespace)
+        else:
+            self.apply_here(resource, action, requests, namespace)
 
     def apply_here(
         self, resource: str, action: str, requests: Sequence[Request], namespace: Path | None = None
@@ -225,18 +92,26 @@ class Netlink:
         """The same from the calling thread."""
         if not requests:
             return
-        batch = bytearray()
-        for number, request in enumerate(requests, start=1):
-            length = HEADER.size + len(request.body)
-            batch += HEADER.pack(length, request.kind, request.flags, number, 0) + request.body
-            batch += bytes(-length % 4)
         with _socket(resource, action, namespace) as channel:
-            channel.send(batch)
+            channel.send(_batch(requests))
             answers = _acknowledgements(channel, len(requests))
         for request, code in zip(requests, answers, strict=True):
             if code:
                 kind = TransientError if code in BUSY_ERRNOS else ResourceError
                 raise kind(resource, action, f"{request.what}: {os.strerror(code)}")
+
+    def links(self, *names: str) -> dict[str, Link]:
+        """Those of the host's links that exist. Asks for no others: a host may have a thousand.
+
+        Raises ResourceError.
+        """
+        if is_looking():  # then one dump serves all who look
+            found = self.snapshot().links
+            return {name: found[name] for name in names if name in found}
+        with _socket("host", "observe", None) as channel:
+            channel.send(_batch([get_link(name) for name in names]))
+            answers = _answers(channel, len(names))
+        return {link.name: link for link in answers}
 
     def snapshot(self, namespace: Path | None = None) -> Snapshot:
         """Links, IPv4 addresses and main-table routes. Raises ResourceError."""
@@ -245,21 +120,15 @@ class Netlink:
     def _snapshot(self, namespace: Path | None) -> Snapshot:
         where = namespace.name if namespace else "host"
         with _socket(where, "observe", namespace) as channel:
-            links = [_link(raw) for raw in _dump(channel, RTM_GETLINK, ifinfmsg, where)]
+            links = [decode_link(body) for body in _dump(channel, RTM_GETLINK, where)]
             addresses: dict[int, list[IPv4Interface]] = {}
-            for raw in _dump(channel, RTM_GETADDR, ifaddrmsg, where):
-                if raw["family"] == socket.AF_INET:
-                    text = raw.get_attr("IFA_LOCAL") or raw.get_attr("IFA_ADDRESS")
-                    interface = IPv4Interface(f"{text}/{raw['prefixlen']}")
-                    addresses.setdefault(raw["index"], []).append(interface)
-            routes = [
-                _route(raw)
-                for raw in _dump(channel, RTM_GETROUTE, rtmsg, where)
-                if raw["family"] == socket.AF_INET
-                and raw["type"] == RTN_UNICAST
-                and raw["table"] == RT_TABLE_MAIN
-            ]
-        return Snapshot({each.name: each for each in links}, addresses, routes)
+            for body in _dump(channel, RTM_GETADDR, where):
+                if found := decode_address(body):
+                    addresses.setdefault(found[0], []).append(found[1])
+            routes = [decode_route(body) for body in _dump(channel, RTM_GETROUTE, where)]
+        return Snapshot(
+            {link.name: link for link in links}, addresses, [each for each in routes if each]
+        )
 
 
 @contextlib.contextmanager
@@ -278,92 +147,68 @@ def _socket(resource: str, action: str, namespace: Path | None) -> Iterator[sock
         yield channel
 
 
+def _batch(requests: Sequence[Request]) -> bytes:
+    """The messages one after the other, numbered from 1."""
+    batch = bytearray()
+    for number, request in enumerate(requests, start=1):
+        length = HEADER.size + len(request.body)
+        batch += HEADER.pack(length, request.kind, request.flags, number, 0) + request.body
+        batch += bytes(-length % 4)
+    return bytes(batch)
+
+
 def _acknowledgements(channel: socket.socket, count: int) -> list[int]:
     """The errno of each request, numbered from 1; 0 for success."""
     codes: dict[int, int] = {}
     while len(codes) < count:
-        data, offset = channel.recv(RECEIVE_BYTES), 0
-        while offset < len(data):
-            length, kind, _, number, _ = HEADER.unpack_from(data, offset)
+        for kind, _, number, body in _received(channel):
             if kind == NLMSG_ERROR:
-                (code,) = struct.unpack_from("=i", data, offset + HEADER.size)
-                codes[number] = -code
-            offset += (length + 3) & ~3
+                codes[number] = _errno(body)
     return [codes[number] for number in range(1, count + 1)]
 
 
-def _dump(channel: socket.socket, kind: int, parser: Any, where: str) -> list[Any]:
-    """All messages of one dump; an interrupted one (NLM_F_DUMP_INTR) is asked for again."""
-    for _ in range(10):
-        # struct ifinfomsg, ifaddrmsg and rtmsg all begin with the family; zeros ask for all
-        body = bytes([socket.AF_UNSPEC if kind == RTM_GETLINK else socket.AF_INET]) + bytes(15)
-        length = HEADER.size + len(body)
-        channel.send(HEADER.pack(length, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
-        found, interrupted, done = [], False, False
+def _answers(channel: socket.socket, count: int) -> list[Link]:
+    """The links that were asked for one by one; those that do not exist are left out."""
+    seen, found = set[int](), []
+    while len(seen) < count:
+        for kind, _, number, body in _received(channel):
+            seen.add(number)
+            if kind == RTM_NEWLINK:
+                found.append(decode_link(body))
+            elif (code := _errno(body)) != errno.ENODEV:
+                raise ResourceError("host", "observe", os.strerror(code))
+    return found
+
+
+def _dump(channel: socket.socket, kind: int, where: str) -> list[bytes]:
+    """All bodies of one dump; an interrupted one (NLM_F_DUMP_INTR) is asked for again."""
+    for _ in range(DUMP_ATTEMPTS):
+        channel.send(message(kind, NLM_F_DUMP, ALL[kind]))
+        found, interrupted, done = list[bytes](), False, False
         while not done:
-            data, offset = channel.recv(RECEIVE_BYTES), 0
-            while offset < len(data):
-                length, answer, flags, _, _ = HEADER.unpack_from(data, offset)
+            for answer, flags, _, body in _received(channel):
                 interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
                 if answer == NLMSG_DONE:
                     done = True
                 elif answer == NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", data, offset + HEADER.size)
-                    raise ResourceError(where, "observe", os.strerror(-code))
+                    raise ResourceError(where, "observe", os.strerror(_errno(body)))
                 else:
-                    message = parser(data[offset : offset + length])
-                    message.decode()
-                    found.append(message)
-                offset += (length + 3) & ~3
+                    found.append(body)
         if not interrupted:
             return found
-    raise TransientError(where, "observe", "dump interrupted ten times")
+    raise TransientError(where, "observe", f"dump interrupted {DUMP_ATTEMPTS} times")
 
 
-def _link(raw: Any) -> Link:
-    info = raw.get_attr("IFLA_LINKINFO")
-    kind = (info.get_attr("IFLA_INFO_KIND") if info else None) or ""
-    port_state, hairpin = -1, False
-    if info and info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge":
-        data = info.get_attr("IFLA_INFO_SLAVE_DATA")
-        if data:
-            port_state = data.get_attr("IFLA_BRPORT_STATE")
-            hairpin = bool(data.get_attr("IFLA_BRPORT_MODE"))
-    stats = raw.get_attr("IFLA_STATS64") or {}
-    return Link(
-        index=raw["index"],
-        name=raw.get_attr("IFLA_IFNAME"),
-        kind=kind,
-        mac=raw.get_attr("IFLA_ADDRESS") or "",
-        group=raw.get_attr("IFLA_GROUP") or 0,
-        alias=raw.get_attr("IFLA_IFALIAS") or "",
-        up=bool(raw["flags"] & IFF_UP),
-        running=bool(raw["flags"] & IFF_RUNNING),
-        master=raw.get_attr("IFLA_MASTER") or 0,
-        port_state=port_state,
-        hairpin=hairpin,
-        peer_index=(raw.get_attr("IFLA_LINK") or 0) if kind == "veth" else 0,
-        stats={
-            name: int(stats.get(name, 0))
-            for name in (
-                "rx_bytes",
-                "tx_bytes",
-                "rx_packets",
-                "tx_packets",
-                "rx_dropped",
-                "tx_dropped",
-            )
-        }
-        if stats
-        else {},
-    )
+def _received(channel: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, number, body) of each message of one datagram."""
+    data, offset = channel.recv(RECEIVE_BYTES), 0
+    while offset < len(data):
+        length, kind, flags, number, _ = HEADER.unpack_from(data, offset)
+        yield kind, flags, number, data[offset + HEADER.size : offset + length]
+        offset += (length + 3) & ~3
 
 
-def _route(raw: Any) -> Route:
-    destination = raw.get_attr("RTA_DST") or "0.0.0.0"
-    gateway = raw.get_attr("RTA_GATEWAY")
-    return Route(
-        destination=IPv4Network(f"{destination}/{raw['dst_len']}"),
-        gateway=IPv4Address(gateway) if gateway else None,
-        oif=raw.get_attr("RTA_OIF") or 0,
-    )
+def _errno(body: bytes) -> int:
+    """Of an NLMSG_ERROR; 0 is an acknowledgement."""
+    code: int = struct.unpack_from("=i", body)[0]
+    return -code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -12,10 +13,10 @@ from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError, TransientError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.netlink import (
-    Netlink,
+from orchestrator.kernel.netlink import Netlink, Snapshot
+from orchestrator.kernel.rtnetlink import (
+    Link,
     Request,
-    Snapshot,
     add_address,
     new_veth,
     remove_link,
@@ -55,16 +56,24 @@ class Veth:
     netlink: Netlink
 
     async def observe(self) -> Observation:
-        host = self.netlink.snapshot()
-        outer = host.links.get(self.outer)
+        return self._judge(*self._look())
+
+    def _look(self) -> tuple[dict[str, Link], Snapshot | None]:
+        """What there is on the host, and in the namespace if there is one."""
+        host = self.netlink.links(self.bridge, self.outer)
+        if not linux.is_namespace(self.namespace):
+            return host, None
+        return host, self.netlink.snapshot(self.namespace)
+
+    def _judge(self, host: Mapping[str, Link], inside: Snapshot | None) -> Observation:
+        outer = host.get(self.outer)
         if outer is not None and outer.group != self.group:
             owner = outer.alias or "somebody else"
             return Observation(State.FOREIGN, f"link {self.outer} belongs to {owner}")
-        if not linux.is_namespace(self.namespace):
+        if inside is None:
             absent = outer is None
             detail = f"namespace {self.namespace.name} is missing"
             return Observation(State.ABSENT if absent else State.PARTIAL, detail)
-        inside = self.netlink.snapshot(self.namespace)
         inner = inside.links.get(self.inner)
         if inner is not None and inner.group != self.group:
             detail = f"link {self.inner} in {self.namespace.name} belongs to somebody else"
@@ -74,9 +83,9 @@ class Veth:
         wrong = self.differences(host, inside)
         return Observation(State.PARTIAL if wrong else State.PRESENT, "; ".join(wrong))
 
-    def differences(self, host: Snapshot, inside: Snapshot) -> list[str]:
+    def differences(self, host: Mapping[str, Link], inside: Snapshot) -> list[str]:
         """What is not as wanted, in words."""
-        bridge, outer = host.links.get(self.bridge), host.links.get(self.outer)
+        bridge, outer = host.get(self.bridge), host.get(self.outer)
         inner = inside.links.get(self.inner)
         if outer is None or inner is None or outer.peer_index != inner.index:
             return [f"{self.outer} and {self.inner} are no pair"]
@@ -108,28 +117,30 @@ class Veth:
         )
 
     async def ensure(self) -> Outcome:
-        seen = await self.observe()
+        host, inside = self._look()
+        seen = self._judge(host, inside)
         if seen.state is State.PRESENT:
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
             raise ForeignError(self.name, "ensure", seen.detail)
-        if not linux.is_namespace(self.namespace):
+        if inside is None:
             raise ResourceError(self.name, "ensure", seen.detail)
-        host, inside = self.netlink.snapshot(), self.netlink.snapshot(self.namespace)
-        bridge = host.links.get(self.bridge)
-        if bridge is None:
+        if self.bridge not in host:
             raise TransientError(self.name, "ensure", f"bridge {self.bridge} is missing")
-        outer, inner = host.links.get(self.outer), inside.links.get(self.inner)
+        bridge = host[self.bridge].index
+        outer, inner = host.get(self.outer), inside.links.get(self.inner)
         if outer is None or inner is None or outer.peer_index != inner.index:
-            await self._make(host, inside, bridge.index)
-            host, inside = self.netlink.snapshot(), self.netlink.snapshot(self.namespace)
-        await self._complete(host, inside, bridge.index)
+            await self._make(host, inside, bridge)
+            host, inside = self._look()
+        if inside is None or self.outer not in host or self.inner not in inside.links:
+            raise TransientError(self.name, "ensure", "somebody took the pair away")
+        await self._complete(host, inside, bridge)
         await self._forwards()
         return Outcome.CHANGED
 
-    async def _make(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+    async def _make(self, host: Mapping[str, Link], inside: Snapshot, bridge: int) -> None:
         """The pair, both ends down; an end without its partner is taken away first."""
-        if outer := host.links.get(self.outer):
+        if outer := host.get(self.outer):
             await self.netlink.apply(self.name, "ensure", [remove_link(outer.index)])
         elif inner := inside.links.get(self.inner):
             gone = [remove_link(inner.index)]
@@ -149,9 +160,9 @@ class Veth:
         finally:
             os.close(there)
 
-    async def _complete(self, host: Snapshot, inside: Snapshot, bridge: int) -> None:
+    async def _complete(self, host: Mapping[str, Link], inside: Snapshot, bridge: int) -> None:
         """Whatever is missing on a pair that exists; order matters: up before the route."""
-        outer, inner = host.links[self.outer], inside.links[self.inner]
+        outer, inner = host[self.outer], inside.links[self.inner]
         key = f"net.ipv6.conf.{self.outer}.disable_ipv6"
         if sysctl.read(key) == "0":
             sysctl.write(key, "1")
@@ -182,16 +193,17 @@ class Veth:
             pause_s = min(pause_s * 1.5, 0.05)
 
     async def remove(self) -> Outcome:
-        seen = await self.observe()
-        if seen.state in (State.ABSENT, State.FOREIGN):
-            return Outcome.UNCHANGED
-        outer = self.netlink.snapshot().links.get(self.outer)
+        outer = self.netlink.links(self.outer).get(self.outer)
         if outer is not None:
+            if outer.group != self.group:
+                return Outcome.UNCHANGED
             await self.netlink.apply(self.name, "remove", [remove_link(outer.index)])
             return Outcome.CHANGED
-        if linux.is_namespace(self.namespace):
-            inner = self.netlink.snapshot(self.namespace).links.get(self.inner)
-            if inner is not None:
-                gone = [remove_link(inner.index)]
-                await self.netlink.apply(self.name, "remove", gone, self.namespace)
+        if not linux.is_namespace(self.namespace):
+            return Outcome.UNCHANGED
+        inner = self.netlink.snapshot(self.namespace).links.get(self.inner)
+        if inner is None or inner.group != self.group:
+            return Outcome.UNCHANGED
+        gone = [remove_link(inner.index)]
+        await self.netlink.apply(self.name, "remove", gone, self.namespace)
         return Outcome.CHANGED

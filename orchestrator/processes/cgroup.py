@@ -172,6 +172,13 @@ class Group:
                 return f"it has left its control group for {controller.name}"
         return ""
 
+    def processes(self) -> list[int] | None:
+        """Pids of everything in it, bubblewrap's too; None where there is no such group."""
+        for _, directory, _ in self._used():
+            with contextlib.suppress(OSError):
+                return [int(word) for word in (directory / "cgroup.procs").read_text().split()]
+        return None
+
     def remove(self) -> None:
         """Takes the group away, and those above it once they are empty."""
         for controller in controllers().values():

@@ -1,18 +1,22 @@
 """Proof by protocol: each probe asks once and tells what came back.
 
 Libraries are imported when the first probe of their kind is asked: they cost more time than
-everything else that a command loads.
+everything else that a command loads. `load` does it beforehand.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 PROBE_TIMEOUT_S = 2.0
 BODY_LIMIT_BYTES = 1_000_000
+
+# By the kind of the probe, in the order in which they are wanted first when a lab comes up.
+LIBRARIES = {"redis": "redis.asyncio", "postgres": "asyncpg", "http": "aiohttp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,13 @@ class Answer:
 
     passed: bool
     text: str
+
+
+def load(kinds: Collection[str]) -> None:
+    """Imports what probes of these kinds need; for a thread."""
+    for kind, library in LIBRARIES.items():
+        if kind in kinds:
+            importlib.import_module(library)
 
 
 def brief(body: str) -> str:

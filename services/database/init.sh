@@ -14,8 +14,9 @@ rm -rf "$draft"
 # --no-sync: one sync at the end costs less than one for each file.
 initdb --pgdata="$draft" --username=postgres --pwfile="$password" --auth=scram-sha-256 \
     --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions >/dev/null
-# In single-user mode no socket is open, so nobody can connect to a half-made server.
-echo 'CREATE DATABASE shop' |
-    postgres --single -D "$draft" -c fsync=off -c log_checkpoints=off postgres >/dev/null
-sync
+# In single-user mode no socket is open, so nobody can connect to a half-made server. Renaming
+# the database that initdb has made takes an eighth of the time that making another one does.
+echo 'ALTER DATABASE postgres RENAME TO shop' |
+    postgres --single -D "$draft" -c fsync=off -c log_checkpoints=off template1 >/dev/null
+sync -f "$draft" # everything on its file system, and not what others have to write elsewhere
 mv "$draft" "$data"

@@ -17,7 +17,7 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target
 from orchestrator.events import Outcome, Record, RunFinished, RunStarted
 
-ANSWER_S = 5.0
+ANSWER_S, ATTEMPTS = 1.5, 10
 
 
 class Stopwatch:
@@ -39,14 +39,20 @@ class Stopwatch:
 
 
 def unreachable(addresses: list[IPv4Address]) -> list[IPv4Address]:
-    """Those that do not answer. Nobody listens there: a refusal is the namespace's answer."""
-    lost = []
-    for address in addresses:
-        with socket.socket() as client:
-            client.settimeout(ANSWER_S)
-            if client.connect_ex((str(address), 9)) != errno.ECONNREFUSED:
-                lost.append(address)
-    return lost
+    """Those that do not answer. Nobody listens there: a refusal is the namespace's answer.
+
+    Asked again, since the kernel has one neighbour table for all namespaces, with room for
+    1,024 (arp(7), gc_thresh3): while it is full, who is new is not found.
+    """
+    for _ in range(ATTEMPTS):
+        addresses = [address for address in addresses if not _answers(address)]
+    return addresses
+
+
+def _answers(address: IPv4Address) -> bool:
+    with socket.socket() as client:
+        client.settimeout(ANSWER_S)
+        return client.connect_ex((str(address), 9)) == errno.ECONNREFUSED
 
 
 def left_over(app: App, before: set[str]) -> list[str]:

@@ -98,6 +98,7 @@ def _build(directory: Path, count: int) -> dict[str, float]:
         words = [HERE / "builder.py", file, world.host, world.state, world.run_dir]
         return _json(sys.executable, *words)
     finally:
+        world.orchestrator("down", "--volumes", stack=file)  # nothing to do, if all went well
         world.remove()
 
 

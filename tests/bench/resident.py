@@ -36,9 +36,9 @@ def _rows(world: World, rounds: int) -> list[Row]:
     fresh = _memory_mb(pid)
     shares = []
     for _ in range(min(rounds, 3)):
-        before = _cpu_s(pid)
+        before = cpu_s(pid)
         time.sleep(IDLE_S)
-        shares.append((_cpu_s(pid) - before) / IDLE_S * 100)
+        shares.append((cpu_s(pid) - before) / IDLE_S * 100)
     world.on_host("ip", "link", "delete", "veth-redis-br").ok()
     eventually(lambda: whole(world) and serves(world), within_s=60)
     close_observer(world)
@@ -60,7 +60,7 @@ def _looks(world: World) -> list[float]:
         viewer.close()
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Processor time of all threads so far: schedstat counts nanoseconds, stat only ticks."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 import sys
 import tempfile
 import time
@@ -9,11 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from names import next_name
-from rig import World, run
+from rig import ROOT, SHOP, World, run
 
-from bench.rows import Bound, Row, Section, at_most
+from bench.lag import p99_ms
+from bench.resident import cpu_s
+from bench.rows import Bound, Row, Section, at_most, ratio
+from orchestrator.app import load_stack
 from orchestrator.sights.timings import last_times
 
+HERE = Path(__file__).parent
+COLD = "`up`, cold: initdb, migrations, to the first 200"
 LAYER, ITS_SERVICE = "gateway", "service:api-gateway"
 ADDED_MS = 100  # what `replay` may take beyond the layer's own start
 
@@ -22,6 +30,8 @@ METHOD = (
     "state directory: PostgreSQL's data directory is made by initdb. No supervisor: it starts "
     "after the platform serves."
 )
+
+COMPOSE = "Docker Compose is left out: it needs an engine and its images, which the bench has not."
 
 
 def measure(rounds: int) -> Section:
@@ -37,7 +47,27 @@ def measure(rounds: int) -> Section:
         finally:
             world.orchestrator("down", "--volumes")
             world.remove()
+    shop.lags_ms = p99_ms(rounds)
     return Section("Platform", shop.rows(), shop.notes(), listing=chain)
+
+
+def sequential_s() -> float:
+    """Seconds of the shell script's cold start, on a host of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        work = Path(directory)
+        work.chmod(0o755)
+        world = World.build(next_name(), work)
+        try:
+            begun = time.perf_counter()
+            words = [HERE / "sequential.sh", world.host, work, ROOT / "services"]
+            there = ["nsenter", f"--net=/run/netns/{world.host}", "bash"]
+            run(*there, *words, Path(sys.executable).parent).ok()
+            return time.perf_counter() - begun
+        finally:
+            run("bash", work / "stop.sh")
+            for service in load_stack(SHOP)[0].services:
+                run("ip", "netns", "delete", f"{world.host}.{service}")
+            world.remove()
 
 
 class _Shop:
@@ -46,11 +76,15 @@ class _Shop:
     def __init__(self, world: World) -> None:
         self._world = world
         self._found: dict[str, list[float]] = {}
+        self.lags_ms: list[float] = []
 
     def round(self) -> None:
         world = self._world
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._timed("cold", lambda: world.orchestrator("up").ok())
+        self._add("cpu", self._cpu_since(before))
         self._add("cold ratio", self._last("up"))
+        self._add("sequential", sequential_s())
         self._timed("again", lambda: world.orchestrator("up").ok())
         self._timed("status", lambda: world.orchestrator("status").ok())
         self._timed("replay", lambda: world.orchestrator("replay", LAYER).ok())
@@ -66,6 +100,17 @@ class _Shop:
     @property
     def _journal(self) -> Path:
         return self._world.state / f"shop@{self._world.host}" / "journal.jsonl"
+
+    def _cpu_since(self, before: resource.struct_rusage) -> float:
+        """Of the command with the jobs that it waited for, and of all services so far."""
+        now = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+        services = 0.0
+        for name in load_stack(SHOP)[0].services:
+            for pid in self._world.sandbox_pids(name):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    services += cpu_s(pid)
+        return own + services
 
     def _last(self, command: str) -> float:
         """The last run's wall time ÷ the nodes' own time along its critical path."""
@@ -86,8 +131,18 @@ class _Shop:
         def milliseconds(name: str, key: str, target: Bound | None = None) -> Row:
             return Row(name, [value * 1e3 for value in self._found[key]], "ms", target)
 
+        cold = seconds(COLD, "cold", at_most(1.1))
+        sequential = seconds("the same programs by a sequential shell script", "sequential")
         return [
-            seconds("`up`, cold: initdb, migrations, to the first 200", "cold", at_most(1.1)),
+            cold,
+            sequential,
+            seconds("processor time of all that a cold `up` starts", "cpu"),
+            Row(
+                "the same ÷ cores: no start is faster",
+                [value / (os.cpu_count() or 1) for value in self._found["cpu"]],
+                "s",
+            ),
+            ratio("`up`, cold ÷ the script", cold, sequential, at_most(0.5)),
             seconds("`up`, warm: data is there", "warm", at_most(0.8)),
             seconds("`up`, nothing to do", "again"),
             Row("wall ÷ critical path, cold", self._found["cold ratio"], "×", at_most(1.05)),
@@ -96,9 +151,10 @@ class _Shop:
             seconds(f"`replay {LAYER}`", "replay"),
             milliseconds("the layer's own start in it", "own"),
             milliseconds("what `replay` adds to that", "added", at_most(ADDED_MS)),
+            Row("ready to known to be ready, p99", self.lags_ms, "ms", at_most(10)),
             milliseconds("`status`", "status", at_most(150)),
             milliseconds("`--help`", "help", at_most(100)),
         ]
 
     def notes(self) -> list[str]:
-        return [METHOD, "The critical path of a cold `up`:"]
+        return [METHOD, COMPOSE, "The critical path of a cold `up`:"]

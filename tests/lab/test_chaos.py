@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from typing import TYPE_CHECKING
 
+from books import Books, words_of
+from buyers import Tally
 from chaos import chaos, supervised_shop
+from faults import backends, program, serves, whole
+from rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +39,26 @@ def test_every_acknowledged_order_is_kept_once_and_the_stock_adds_up(shop: World
     assert report.errors == []
     assert len(report.faults) == len(FAULTS)
     assert len(report.tally.acknowledged) == 200
+
+
+def test_transaction_of_a_killed_backend_leaves_no_trace(shop: World) -> None:
+    """PostgreSQL's own process for one client, in the middle of what it does for it."""
+    books = Books.open(shop)
+    text = "BEGIN; UPDATE products SET stock = stock - 1 WHERE id = 4; SELECT pg_sleep(100); COMMIT"
+    client = subprocess.Popen(
+        ["ip", "netns", "exec", shop.host, *words_of(shop, text)], stderr=subprocess.DEVNULL
+    )
+    first = program(shop, "postgres-db")
+
+    try:
+        eventually(lambda: len(backends(shop, "SELECT")) == 1)
+        os.kill(backends(shop, "SELECT")[0], signal.SIGKILL)
+        assert client.wait(timeout=60) != 0
+    finally:
+        client.kill()
+    eventually(lambda: whole(shop) and serves(shop), within_s=60)
+    assert program(shop, "postgres-db") == first  # it recovers by itself
+    assert books.errors(shop, Tally(), others=True) == []
 
 
 @pytest.mark.timeout(300)

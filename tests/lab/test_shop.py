@@ -351,8 +351,7 @@ def test_journal_shows_independent_nodes_at_once(shop: World) -> None:
     assert overlap("job:postgres-init", "service:redis-cache")
     assert overlap("job:postgres-init", "veth:nginx-lb")
     assert overlap("service:product-service", "service:order-service")
-    veths = [name for name in spans if name.startswith("veth:")]
-    assert any(overlap(a, b) for a, b in itertools.combinations(veths, 2))
+    assert overlap("service:redis-cache", "service:prometheus")
 
 
 def test_second_lab_with_the_same_addresses_runs_beside_the_first(

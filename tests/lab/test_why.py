@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faults import FAULTS, SERVICES, kill_tree, program
+from faults import FAULTS, PROGRAMS, SERVICES, kill_tree, program
 from names import next_name
 from rig import ROOT, World, run
 from warm import Warm
@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 EXPECTED: dict[str, tuple[str, str, str]] = {
     **{
         fault: (name, "listener", f"service:{name}")
-        for name in SERVICES
+        for name in PROGRAMS
         for fault in (
             f"{name} killed with all its processes",
             f"{name}: its program killed",
@@ -33,6 +33,11 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
         for name in SERVICES
         for end in ("bridge's", "inner")
     },
+    "postgres-db: a new backend hangs (SIGSTOP)": (
+        "postgres-db",
+        "listener",
+        "service:postgres-db",
+    ),
     "veth of redis-cache deleted": ("redis-cache", "link", "veth:redis-cache"),
     "address of postgres-db removed": ("postgres-db", "link", "veth:postgres-db"),
     "default route of api-gateway removed": ("api-gateway", "route", "veth:api-gateway"),

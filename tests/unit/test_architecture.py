@@ -23,7 +23,7 @@ BANNED = {
     **dict.fromkeys(PURE, ("engine", "kernel", "processes", "sights", "stack", "app", "view")),
 }
 OWNERS = {
-    "pyroute2": ("kernel", "hostfacts.py"),
+    "pyroute2": ("hostfacts.py",),
     "tenacity": ("engine/retry.py",),
     "asyncpg": ("processes/probes.py",),
     "redis": ("processes/probes.py",),

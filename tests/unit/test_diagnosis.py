@@ -17,7 +17,8 @@ from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.iptables import parse
 from orchestrator.kernel.listening import Listening
 from orchestrator.kernel.neighbours import Neighbour
-from orchestrator.kernel.netlink import Link, Netlink, Route, Snapshot
+from orchestrator.kernel.netlink import Netlink, Snapshot
+from orchestrator.kernel.rtnetlink import Link, Route
 from orchestrator.kernel.veth import DEFAULT, Veth
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
@@ -59,7 +60,6 @@ def made(name: str, index: int, kind: str, **changed: object) -> Link:
         "master": 0,
         "port_state": -1,
         "peer_index": 0,
-        "stats": {},
     }
     return Link(**{**usual, **changed})  # type: ignore[arg-type]
 
