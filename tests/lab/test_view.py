@@ -125,7 +125,7 @@ def test_totals_agree_with_other_tools_under_load(shop: World, viewer: Viewer) -
         grown = ours(last, key) - ours(first, key)
         assert inner_end[key] - inner[key] <= grown <= outer_end[key] - outer[key], key
     assert ours(last, ("nat_packets_total", "nat/publish-8080")) > 200
-    for service in SERVICES:
+    for service in SERVICES.keys() - {"prometheus"}:  # which asks by its own clock
         assert ours(last, ("link_receive_bytes_total", service)) > 5_000
 
 
