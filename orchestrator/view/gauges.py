@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.exposition import Labels
 from orchestrator.processes.usage import Usage
 from orchestrator.view import families
 from orchestrator.view.edges import STATES, End, Queue
-from orchestrator.view.families import Figures, Labels
+from orchestrator.view.families import Figures
 from orchestrator.view.plan import Edge, Plan
 from orchestrator.view.sample import Sample
 

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+from orchestrator.exposition import Labels
 from orchestrator.view import families
 from orchestrator.view.edges import INGRESS, End
-from orchestrator.view.families import Figures, Labels
+from orchestrator.view.families import Figures
 from orchestrator.view.plan import Edge, Link, Plan
 from orchestrator.view.sample import Sample
 
