@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 
 
-async def beat(period_s: float) -> float:
-    """Returns at the next whole multiple of the period; gives how many seconds late that was."""
+async def beat(period_s: float, *, after_s: float = 0.0) -> float:
+    """Returns at the next whole multiple of the period, or so long after one; gives how many
+    seconds late that was."""
     loop = asyncio.get_running_loop()
-    due_s = (loop.time() // period_s + 1) * period_s
+    due_s = ((loop.time() - after_s) // period_s + 1) * period_s + after_s
     waked = loop.create_future()
     timer = loop.call_at(due_s, _wake, waked)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.app import App, drifts
+from orchestrator.beat import beat
 from orchestrator.diskspace import full_places
 from orchestrator.errors import BusyError, OrchestratorError
 from orchestrator.events import HealingGivenUp
@@ -133,7 +134,6 @@ class Supervisor:
                 if isinstance(each, Service)
                 for process in each.program.running()
             }
-            self._health.refresh()
         for pid in running - self._exits.keys():
             self._exits[pid] = asyncio.ensure_future(self._exit_of(pid))
 
@@ -146,7 +146,7 @@ class Supervisor:
         """Looks at what nobody tells of. A whole look only now and then: it costs more."""
         full: list[str] = []
         while True:
-            await asyncio.sleep(TICK_S)
+            await beat(TICK_S)
             was_full, full = full, full_places(self._app.lab)
             for place in full if full != was_full else []:
                 self._tell(place)
@@ -175,7 +175,10 @@ class Supervisor:
     async def _ask(self) -> None:
         """Asks the services whether they are alive; a silent one again at once."""
         while True:
-            await asyncio.sleep(LOOK_PAUSE_S if self._health.silences else self._health_s)
+            if self._health.silences:
+                await asyncio.sleep(LOOK_PAUSE_S)
+            else:
+                await beat(self._health_s)
             with contextlib.suppress(OrchestratorError, OSError):
                 await self._health.look()
                 if self._health.reasons:
@@ -184,7 +187,7 @@ class Supervisor:
     async def _look_for_stops(self) -> None:
         """A stopped process keeps its sockets and says nothing: its state is seen at once."""
         while True:
-            await asyncio.sleep(STOP_CONFIRM_S if self._health.stops else STOP_LOOK_S)
+            await (asyncio.sleep(STOP_CONFIRM_S) if self._health.stops else beat(STOP_LOOK_S))
             if self._health.look_for_stops():
                 await self._examine()
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator import resident
+from orchestrator.beat import beat
 from orchestrator.commands.target import Target, target_options
 from orchestrator.front.house import open_house
 from orchestrator.processes import child
@@ -68,7 +69,7 @@ async def end_when_replaced(
 ) -> None:
     """Ends the supervisor once its lock was deleted: the next one would not know of it."""
     while True:
-        await asyncio.sleep(HELD_LOOK_S)
+        await beat(HELD_LOOK_S)
         if not is_held():
             break
     tell("the run directory was taken away, and my lock with it")

@@ -73,7 +73,8 @@ class SetupMetrics:
 
     async def refresh(self) -> None:
         """Takes in what the journal has more than before."""
-        await in_thread(self._read)
+        if self._tail.is_behind():
+            await in_thread(self._read)
 
     def _read(self) -> None:
         is_more = True

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.processes import procfs
-from orchestrator.processes.procfs import PROC
+from orchestrator.processes.procfs import PROC, read
 
 OURS = "orchestrator"  # the group above those of every lab
 MEMORY, TASKS = "memory", "pids"  # controllers, by their kernel names
@@ -185,7 +185,7 @@ class Group:
         """Pids of everything in it, bubblewrap's too; None where there is no such group."""
         for _, directory, _ in self._used():
             with contextlib.suppress(OSError):
-                return [int(word) for word in (directory / "cgroup.procs").read_text().split()]
+                return [int(word) for word in read(f"{directory}/cgroup.procs").split()]
         return None
 
     def remove(self) -> None:

@@ -13,6 +13,9 @@ PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
 
+STOPPED = b"T"
+READ_BYTES = 4096
+
 MARK = "ORCHESTRATOR_MARK"
 DIGEST = "ORCHESTRATOR_DIGEST"
 
@@ -38,16 +41,49 @@ class Sandbox:
     netns: int  # inode of its network namespace
 
 
+def read(path: str) -> bytes:
+    """All of a small file of procfs, in a third of the time that pathlib takes. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        text = part = os.read(descriptor, READ_BYTES)
+        # No line is longer than half a page, so less than that is the end; more may be not.
+        while len(part) > READ_BYTES // 2:
+            part = os.read(descriptor, READ_BYTES)
+            text += part
+        return text
+    finally:
+        os.close(descriptor)
+
+
 def stat(pid: int) -> Stat | None:
     """None if there is no such process, or only its corpse."""
     try:
-        text = (PROC / str(pid) / "stat").read_text()
+        text = read(f"{PROC}/{pid}/stat").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field may contain anything, spaces and brackets too: go by the last bracket.
     fields = text[text.rindex(")") + 2 :].split()
     found = Stat(pid, int(fields[1]), fields[0], int(fields[19]))
     return None if found.state in GONE else found
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it: SIGSTOP, or one of the terminal. A debugger's `t` is
+    somebody at work."""
+    try:
+        text = read(f"{PROC}/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return text[text.rindex(b")") + 2 :].startswith(STOPPED)
+
+
+def is_first(pid: int) -> bool:
+    """Whether it is pid 1 of a process table of its own."""
+    try:
+        levels = _status_field(pid, "NSpid").split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return len(levels) > 1 and levels[-1] == "1"
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
@@ -60,8 +96,8 @@ def children(pid: int) -> list[int]:
     """Direct children, of whichever thread."""
     found: list[int] = []
     try:
-        for task in (PROC / str(pid) / "task").iterdir():
-            found += [int(word) for word in (task / "children").read_text().split()]
+        for task in os.listdir(f"{PROC}/{pid}/task"):  # noqa: PTH208 - names are all that is wanted
+            found += [int(word) for word in read(f"{PROC}/{pid}/task/{task}/children").split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
     return found
@@ -110,18 +146,17 @@ def _all_sandboxes() -> dict[str, list[Sandbox]]:
     found: dict[str, list[Sandbox]] = {}
     for pid in _pids_named("bwrap"):
         try:
-            environment = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+            environment = read(f"{PROC}/{pid}/environ").split(b"\0")
             mark = _value(environment, marks)
             if not mark:
                 continue
-            levels = _status_field(pid, "NSpid").split()
+            is_init = is_first(pid)
             seen = stat(pid)
             inode = (PROC / str(pid) / "ns/net").stat().st_ino
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         if seen is None:
             continue
-        is_init = len(levels) > 1 and levels[-1] == "1"
         each = Sandbox(pid, seen.start_ticks, is_init, _value(environment, digests), inode)
         found.setdefault(mark, []).append(each)
     return found
@@ -134,18 +169,18 @@ def _value(environment: list[bytes], prefix: bytes) -> str:
 
 
 def _pids_named(name: str) -> Iterator[int]:
-    wanted = f"{name}\n"
+    wanted = f"{name}\n".encode()
     for entry in os.listdir(PROC):  # noqa: PTH208 - names are all that is wanted
         if entry.isdigit():
             try:
-                if (PROC / entry / "comm").read_text() == wanted:
+                if read(f"{PROC}/{entry}/comm") == wanted:
                     yield int(entry)
             except (FileNotFoundError, ProcessLookupError):
                 continue
 
 
 def _status_field(pid: int, name: str) -> str:
-    for line in (PROC / str(pid) / "status").read_text().splitlines():
+    for line in read(f"{PROC}/{pid}/status").decode(errors="replace").splitlines():
         key, _, value = line.partition(":")
         if key == name:
             return value.strip()

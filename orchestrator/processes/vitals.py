@@ -14,7 +14,6 @@ from pathlib import Path
 
 from orchestrator.processes import procfs
 
-STOPPED = "T"  # by a signal; a debugger's `t` is somebody at work
 AT_WORK = frozenset("RD")  # runs, wants to run, or waits for the disk
 
 Thread = tuple[str, int]  # its state, and how often it was switched away from
@@ -68,19 +67,32 @@ def _thread(path: Path) -> Thread | None:
 
 
 def stopped(pids: Iterable[int]) -> list[int]:
-    """Those that a signal has stopped: SIGSTOP, or one of the terminal."""
-    return [pid for pid in pids if (seen := procfs.stat(pid)) and seen.state == STOPPED]
+    """Those that a signal has stopped."""
+    return [pid for pid in pids if procfs.is_stopped(pid)]
 
 
-def short_of_descriptors(pids: Iterable[int]) -> list[int]:
-    """Those that cannot open one more file: they accept no connection."""
-    found = []
+Descriptors = tuple[str, ...]  # what each of a process's descriptors leads to
+
+
+def short_of_descriptors(pids: Iterable[int]) -> dict[int, Descriptors]:
+    """Those that cannot open one more file, and so accept no connection, with what they have
+    open: where that changes, some come free."""
+    found = {}
     for pid in pids:
         try:
-            limit = procfs.soft_limits(pid)["Max open files"]
-            used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+            # Not by prlimit(2): that needs CAP_SYS_RESOURCE, reading is free to root.
+            lines = procfs.read(f"/proc/{pid}/limits").decode().splitlines()
+            used = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
         except OSError:
             continue
-        if limit.isdigit() and used >= int(limit):
-            found.append(pid)
+        limits = [line.split()[3] for line in lines if line.startswith("Max open files")]
+        if any(limit.isdigit() and len(used) >= int(limit) for limit in limits):
+            found[pid] = tuple(_target(f"/proc/{pid}/fd/{number}") for number in used)
     return found
+
+
+def _target(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - as text
+    except OSError:
+        return ""

@@ -26,7 +26,7 @@ def gauges(
     """All of them for these edges, every hop, and other edges that have a socket now; 0 for
     what is not there now."""
     entries, limit = sample.conntrack or (0, 0)
-    hops = [hop.name for hop in plan.hops if hop.mark is not None]
+    hops = [hop.name for hop in plan.hops if hop.program is not None]
     used = {hop: sample.usage.get(hop, Usage()) for hop in hops}
     waiting = {hop: queues.get(hop, Queue()) for hop in hops}
     return {
