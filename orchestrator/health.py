@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.engine.plan import Node
 from orchestrator.linux import in_thread
-from orchestrator.processes import liveness, vitals
+from orchestrator.onelook import one_look
+from orchestrator.processes import vitals
 from orchestrator.processes.gate import ServiceGate
-from orchestrator.processes.liveness import Question
+from orchestrator.processes.liveness import Asker
 from orchestrator.processes.members import Members
 from orchestrator.processes.service import Service
 from orchestrator.replay import culprits
 
-STARVED_SILENCE_S = 0.3  # it has no descriptor left, and none came free
+STARVED_SILENCE_S = 0.2  # it has no descriptor left, and none came free
 IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
@@ -38,33 +39,28 @@ def hurried(node: Node) -> Node:
 
 @dataclass(slots=True)
 class Silence:
-    """A service that does not answer: since when, and when it last did anything at all.
-
-    `starved_s` is since when it has been out of descriptors with the same ones open.
-    """
+    """A service that does not answer: since when, and when it last did anything at all."""
 
     since_s: float
     moved_s: float
-    starved_s: float | None = None
-    open_files: Mapping[int, vitals.Descriptors] = field(default_factory=dict)
-
-    def note(self, open_files: Mapping[int, vitals.Descriptors], now_s: float) -> None:
-        """What its processes that have no descriptor left have open now."""
-        if not open_files:
-            self.starved_s = None
-        elif self.starved_s is None or open_files != self.open_files:
-            self.starved_s = now_s
-        self.open_files = open_files
 
 
-def verdict(silence: Silence, now_s: float) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A service that has no file descriptor left: what is open, and since when just that."""
+
+    since_s: float
+    open_files: list[tuple[int, ...]]
+
+
+def verdict(silence: Silence, shortage: Shortage | None, now_s: float) -> str | None:
     """Why a silent service counts as hung; None while it may yet answer. Pure."""
-    if silence.starved_s is not None and now_s - silence.starved_s >= STARVED_SILENCE_S:
+    if shortage is not None and (
+        now_s - shortage.since_s >= STARVED_SILENCE_S or now_s - silence.since_s >= IDLE_SILENCE_S
+    ):
         return "it has no file descriptor left"
     if now_s - silence.moved_s >= IDLE_SILENCE_S:
         return f"it did nothing for {IDLE_SILENCE_S:g} s, though asked"
-    if silence.open_files and now_s - silence.since_s >= IDLE_SILENCE_S:
-        return "it has no file descriptor left"
     if now_s - silence.since_s >= BUSY_SILENCE_S:
         return f"it works, but did not answer for {BUSY_SILENCE_S:g} s"
     return None
@@ -74,26 +70,28 @@ def verdict(silence: Silence, now_s: float) -> str | None:
 class Health:
     """Asks, and remembers since when there was no answer."""
 
-    questions: Mapping[str, Sequence[Question]]
+    asker: Asker
     members: Mapping[str, Members]
     silences: dict[str, Silence] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)  # hung → why
     stops: frozenset[str] = frozenset()  # with a process that is stopped now
+    shortages: dict[str, Shortage] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Mapping[str, Node]) -> Health:
         found = {name: node.gate for name, node in nodes.items()}
         gates = {name: gate for name, gate in found.items() if isinstance(gate, ServiceGate)}
         return cls(
-            {name: gate.questions() for name, gate in gates.items()},
+            Asker({name: gate.questions() for name, gate in gates.items()}),
             {name: Members(gate.service.program) for name, gate in gates.items()},
         )
 
     async def look(self) -> None:
         """Asks every service once; brings `silences` and `reasons` up to date."""
+        self.asker.renew(self.shortages)  # who can accept nobody may know those of before
         before = {name: vitals.pulse(self.members[name].pids()) for name in self.silences}
         asked_s = time.monotonic()
-        silent = await in_thread(liveness.silent, self.questions)
+        silent = await in_thread(self.asker.silent)
         now_s = time.monotonic()
         found = {}
         for name in silent:
@@ -103,28 +101,45 @@ class Health:
                 past = Silence(asked_s, asked_s)  # nothing to compare with yet
             elif vitals.pulse(pids).moved_since(before[name]):
                 past.moved_s = now_s
-            past.note(vitals.short_of_descriptors(pids), now_s)
             found[name] = past
+            self._note_shortage(name, now_s)
         self.silences = found
         self.reasons = {name: why for name in silent if (why := self._reason(name, now_s))}
 
     def _reason(self, name: str, now_s: float) -> str | None:
-        if vitals.stopped(self.members[name].pids()):
+        if self.members[name].is_stopped():
             return STOPPED
-        return verdict(self.silences[name], now_s)
+        return verdict(self.silences[name], self.shortages.get(name), now_s)
 
-    def look_for_stops(self) -> bool:
-        """Whether a service has been stopped since before the last such look."""
-        now = frozenset(name for name, each in self.members.items() if vitals.stopped(each.pids()))
+    def look_at_processes(self) -> None:
+        """Notes what is stopped, which is hung when it was so the last time too, and what has no
+        descriptor left."""
+        with one_look():
+            now = frozenset(name for name, each in self.members.items() if each.is_stopped())
+            for name in self.members:
+                self._note_shortage(name, time.monotonic())
         twice, self.stops = now & self.stops, now
         self.reasons |= dict.fromkeys(twice, STOPPED)
-        return bool(twice)
+
+    def _note_shortage(self, name: str, now_s: float) -> None:
+        members = self.members[name]
+        if not members.is_short():
+            self.shortages.pop(name, None)
+            return
+        past, now = self.shortages.get(name), vitals.open_files(members.pids())
+        if past is None or past.open_files != now:
+            self.shortages[name] = Shortage(now_s, now)
+
+    def sandboxes(self) -> set[int]:
+        """Pids of the sandboxes that services run in: where one ends, its service does."""
+        return {pid for each in self.members.values() for pid in each.sandbox()}
 
     def forget(self, names: Collection[str]) -> None:
         """What was just made anew begins anew."""
         for name in names:
             self.silences.pop(name, None)
             self.reasons.pop(name, None)
+            self.shortages.pop(name, None)
         self.stops -= frozenset(names)
 
     def hung(self, nodes: Mapping[str, Node], broken: Collection[str]) -> dict[str, str]:

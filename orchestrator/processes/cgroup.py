@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.processes import procfs
-from orchestrator.processes.procfs import PROC, read
+from orchestrator.processes.procfs import PROC
 
 OURS = "orchestrator"  # the group above those of every lab
 MEMORY, TASKS = "memory", "pids"  # controllers, by their kernel names
@@ -181,12 +181,10 @@ class Group:
                 return f"its {name} limit is {found}, not {self.limits.values()[name]}"
         return ""
 
-    def processes(self) -> list[int] | None:
-        """Pids of everything in it, bubblewrap's too; None where there is no such group."""
-        for _, directory, _ in self._used():
-            with contextlib.suppress(OSError):
-                return [int(word) for word in read(f"{directory}/cgroup.procs").split()]
-        return None
+    def list_file(self) -> str | None:
+        """What lists the pids of everything in it, bubblewrap's too; None where there is no
+        group."""
+        return next((f"{directory}/cgroup.procs" for _, directory, _ in self._used()), None)
 
     def remove(self) -> None:
         """Takes the group away, and those above it once they are empty."""

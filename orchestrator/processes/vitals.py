@@ -8,7 +8,7 @@ the connection alone would have woken a program that waits for one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,28 +71,17 @@ def stopped(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if procfs.is_stopped(pid)]
 
 
-Descriptors = tuple[str, ...]  # what each of a process's descriptors leads to
+def open_files(pids: Iterable[int]) -> list[tuple[int, ...]]:
+    """What each descriptor leads to, by its inode: of sockets and pipes no two are the same.
+
+    For what has no descriptor left: where this changes, some come free.
+    """
+    return [tuple(_inodes(f"/proc/{pid}/fd")) for pid in pids]
 
 
-def short_of_descriptors(pids: Iterable[int]) -> dict[int, Descriptors]:
-    """Those that cannot open one more file, and so accept no connection, with what they have
-    open: where that changes, some come free."""
-    found = {}
-    for pid in pids:
-        try:
-            # Not by prlimit(2): that needs CAP_SYS_RESOURCE, reading is free to root.
-            lines = procfs.read(f"/proc/{pid}/limits").decode().splitlines()
-            used = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
-        except OSError:
-            continue
-        limits = [line.split()[3] for line in lines if line.startswith("Max open files")]
-        if any(limit.isdigit() and len(used) >= int(limit) for limit in limits):
-            found[pid] = tuple(_target(f"/proc/{pid}/fd/{number}") for number in used)
-    return found
-
-
-def _target(path: str) -> str:
+def _inodes(directory: str) -> Iterator[int]:
     try:
-        return os.readlink(path)  # noqa: PTH115 - as text
+        for number in os.listdir(directory):  # noqa: PTH208 - names are all that is wanted
+            yield os.stat(f"{directory}/{number}").st_ino  # noqa: PTH116 - of what it leads to
     except OSError:
-        return ""
+        return
