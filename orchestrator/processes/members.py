@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.processes import procfs, vitals
 from orchestrator.processes.service import Program
 
-LIST_BYTES = 4096  # a page, as much as there is at a time
+LIMITS_BYTES = 4096
 STAT_BYTES = 512  # of /proc/PID/stat: the state is among the first
 OPEN_FILES = re.compile(
     rb"^Max open files +(\d+)", re.MULTILINE
@@ -62,7 +62,7 @@ class _Process:
     def is_short(self) -> bool:
         """Whether it has as many files open as it may."""
         try:
-            limit = OPEN_FILES.search(os.pread(self.limits, LIST_BYTES, 0))
+            limit = OPEN_FILES.search(os.pread(self.limits, LIMITS_BYTES, 0))
             # Since Linux 6.2 the directory's size says how many there are: proc_pid_fd(5).
             used = os.fstat(self.files).st_size or len(os.listdir(self.files))  # noqa: PTH208
         except OSError:
@@ -80,7 +80,6 @@ class Members:
 
     program: Program
     _place: str | None = field(init=False)
-    _list: int | None = None  # descriptor of that, as long as it is of use
     _inits: list[procfs.Sandbox] = field(default_factory=list)
     _listed: bytes = b""
     _pids: list[int] = field(default_factory=list)
@@ -92,8 +91,12 @@ class Members:
 
     def pids(self) -> list[int]:
         """Now."""
-        listed = self._read_list()
-        if listed is None:
+        if self._place is None:
+            return self._by_parents()
+        try:
+            # Opened anew: version 1 gives who reads on in an open one what it gave before.
+            listed = procfs.read(self._place)
+        except OSError:
             return self._by_parents()
         if listed != self._listed:
             before, now = {*map(int, self._listed.split())}, {*map(int, listed.split())}
@@ -104,20 +107,6 @@ class Members:
             self._listed, self._wrappers = listed, frozenset(found)
             self._pids = sorted(now - found)
         return self._pids
-
-    def _read_list(self) -> bytes | None:
-        if self._place is None:
-            return None
-        try:
-            if self._list is None:
-                self._list = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
-            listed = os.pread(self._list, LIST_BYTES, 0)
-        except OSError:
-            if self._list is not None:
-                os.close(self._list)  # of a group that is gone; there may be another now
-                self._list = None
-            return None
-        return listed if len(listed) < LIST_BYTES // 2 else procfs.read(self._place)
 
     def sandbox(self) -> list[int]:
         """Bubblewrap's processes: outside, and pid 1 inside."""
