@@ -25,7 +25,7 @@ STARVED_SILENCE_S = 0.2  # it has no descriptor left, and none came free
 IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
-HUNG_GRACE_S = 1.0
+HUNG_GRACE_S = 0.5
 STOPPED = "a signal has stopped it"
 
 

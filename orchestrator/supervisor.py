@@ -33,7 +33,7 @@ TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
 FULL_LOOK_S = 60.0  # for what is changed in no way that anybody tells of, or that is cheap to see
 SPACE_LOOK_S = 5.0
 BUSY_PAUSE_S = 0.2
-PROCESS_LOOK_S = 0.5
+PROCESS_LOOK_S, MARGIN_S = 1.0, 0.1
 STOP_CONFIRM_S = 0.1  # a process that is stopped: twice seen is proof
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
 
@@ -187,9 +187,10 @@ class Supervisor:
                 await beat(min(PROCESS_LOOK_S, self._health_s))
             with contextlib.suppress(OrchestratorError, OSError):
                 health.look_at_processes()
-                is_due = time.monotonic() - asked_s > self._health_s - PROCESS_LOOK_S / 2
+                now_s = time.monotonic()
+                is_due = now_s - asked_s > self._health_s - MARGIN_S
                 if is_due or health.silences or health.shortages:
-                    asked_s = time.monotonic()
+                    asked_s = now_s
                     await health.look()
                 if health.reasons:
                     await self._examine()

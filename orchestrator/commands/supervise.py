@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Callable
@@ -53,6 +54,8 @@ def supervise(target: Target, after: int | None) -> None:
                 watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
                 if after is not None:
                     await child.wait_for_exit(after)
+                gc.collect()
+                gc.freeze()  # what is there now stays: no collection need look at it again
                 try:
                     await supervisor.run()
                 finally:

@@ -215,7 +215,7 @@ def _counter(
 class LoopLag:
     """How late a timer of the event loop fires: what everything else in this process waits."""
 
-    EVERY_S, KEPT_S = 0.5, 60
+    EVERY_S, KEPT_S = 1.0, 60
 
     def __init__(self) -> None:
         self._recent_s = deque([0.0], maxlen=int(self.KEPT_S / self.EVERY_S))
