@@ -102,31 +102,33 @@ class Health:
             elif vitals.pulse(pids).moved_since(before[name]):
                 past.moved_s = now_s
             found[name] = past
-            self._note_shortage(name, now_s)
         self.silences = found
         self.reasons = {name: why for name in silent if (why := self._reason(name, now_s))}
 
     def _reason(self, name: str, now_s: float) -> str | None:
-        if self.members[name].is_stopped():
+        seen = self.members[name].look()
+        if seen.is_stopped:
             return STOPPED
+        self._note_shortage(name, now_s, is_short=seen.is_short)
         return verdict(self.silences[name], self.shortages.get(name), now_s)
 
     def look_at_processes(self) -> None:
         """Notes what is stopped, which is hung when it was so the last time too, and what has no
         descriptor left."""
         with one_look():
-            now = frozenset(name for name, each in self.members.items() if each.is_stopped())
-            for name in self.members:
-                self._note_shortage(name, time.monotonic())
+            seen = {name: each.look() for name, each in self.members.items()}
+        now_s = time.monotonic()
+        for name, each in seen.items():
+            self._note_shortage(name, now_s, is_short=each.is_short)
+        now = frozenset(name for name, each in seen.items() if each.is_stopped)
         twice, self.stops = now & self.stops, now
         self.reasons |= dict.fromkeys(twice, STOPPED)
 
-    def _note_shortage(self, name: str, now_s: float) -> None:
-        members = self.members[name]
-        if not members.is_short():
+    def _note_shortage(self, name: str, now_s: float, *, is_short: bool) -> None:
+        if not is_short:
             self.shortages.pop(name, None)
             return
-        past, now = self.shortages.get(name), vitals.open_files(members.pids())
+        past, now = self.shortages.get(name), vitals.open_files(self.members[name].pids())
         if past is None or past.open_files != now:
             self.shortages[name] = Shortage(now_s, now)
 

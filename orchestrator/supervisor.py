@@ -184,7 +184,8 @@ class Supervisor:
             elif health.stops:
                 await asyncio.sleep(STOP_CONFIRM_S)
             else:
-                await beat(min(PROCESS_LOOK_S, self._health_s))
+                # A little after the beat: what its thread does would wait for all the others.
+                await beat(min(PROCESS_LOOK_S, self._health_s), after_s=MARGIN_S)
             with contextlib.suppress(OrchestratorError, OSError):
                 health.look_at_processes()
                 now_s = time.monotonic()

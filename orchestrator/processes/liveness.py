@@ -28,6 +28,7 @@ LIVENESS_TIMEOUT_S = 0.25
 SSL_REQUEST = bytes([0, 0, 0, 8, 4, 210, 22, 47])
 READ_BYTES = 1 << 16
 UNDER_WAY = (0, errno.EINPROGRESS)
+MOST_ANSWER_S = 0.002
 KEPT_ROUNDS = 10  # a connection serves for so many questions
 
 
@@ -104,6 +105,7 @@ class Asker:
             for number, (name, asked) in enumerate(self._questions):
                 is_due = (self._round + number) % KEPT_ROUNDS == 0
                 begin(self._again(name, asked, is_due=is_due) or _anew(name, asked), name)
+            time.sleep(MOST_ANSWER_S)  # rather one wake-up for most of them than one for each
             while calls and (left_s := until_s - time.monotonic()) > 0:
                 for number, _ in ready.poll(left_s):
                     call = calls[number]

@@ -70,6 +70,15 @@ class _Process:
         return limit is not None and used >= int(limit[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Of a service's processes: whether a signal has stopped one of them, and whether one cannot
+    open one more file, and so accepts no connection."""
+
+    is_stopped: bool
+    is_short: bool
+
+
 @dataclass(slots=True)
 class Members:
     """What runs of one service, without bubblewrap itself.
@@ -122,13 +131,13 @@ class Members:
         self._inits = self._inits or [each for each in self.program.running() if each.is_init]
         return vitals.programs(self._inits)
 
-    def is_stopped(self) -> bool:
-        """Whether a signal has stopped one of them."""
-        return any(each.is_stopped() for each in self._processes())
-
-    def is_short(self) -> bool:
-        """Whether one of them cannot open one more file, and so accepts no connection."""
-        return any(each.is_short() for each in self._processes())
+    def look(self) -> Look:
+        """How they are now."""
+        seen = self._processes()
+        return Look(
+            is_stopped=any(each.is_stopped() for each in seen),
+            is_short=any(each.is_short() for each in seen),
+        )
 
     def _processes(self) -> Collection[_Process]:
         pids = self.pids()
