@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,18 @@ from orchestrator.regular import read_text
 from orchestrator.spec import Account, ConfigFile, Stack
 
 MAX_BYTES = 1_000_000
+
+ENVIRONMENT = SandboxedEnvironment(
+    autoescape=False,  # configuration files, no HTML
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+)
+
+
+@lru_cache
+def _compiled(text: str) -> jinja2.Template:
+    """Each text once: it is rendered with and without secrets. Raises TemplateSyntaxError."""
+    return ENVIRONMENT.from_string(text)
 
 
 class Templates:
@@ -38,7 +51,7 @@ class Templates:
         path = self._directory / str(file.template)
         try:
             text = read_text(path, limit=MAX_BYTES)
-            jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
+            _compiled(text)
         except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
             problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
             raise SpecError("stack", [problem]) from error
@@ -57,11 +70,6 @@ class Templates:
         `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
         secret that is not there.
         """
-        environment = SandboxedEnvironment(
-            autoescape=False,  # configuration files, no HTML
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-        )
         context = {
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
@@ -75,7 +83,7 @@ class Templates:
         }
         try:
             return {
-                path: environment.from_string(self._read(name, file)).render(context)
+                path: _compiled(self._read(name, file)).render(context)
                 for path, file in files.items()
             }
         except SpecError:

@@ -11,6 +11,7 @@ from orchestrator.onelook import once
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+COMM_BYTES = 65  # TASK_COMM_LEN is 16; kernel threads show more (proc_task_name)
 GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
 
 MARK = "ORCHESTRATOR_MARK"
@@ -125,14 +126,22 @@ def _value(environment: list[bytes], prefix: bytes) -> str:
 
 
 def _pids_named(name: str) -> Iterator[int]:
-    wanted = f"{name}\n"
-    for entry in os.listdir(PROC):  # noqa: PTH208 - names are all that is wanted
+    """Reads a file of every process on this host, often: by plain calls, at a tenth of the
+    cost of Path and text."""
+    wanted = f"{name}\n".encode()
+    for entry in os.listdir("/proc"):  # noqa: PTH208
         if entry.isdigit():
             try:
-                if (PROC / entry / "comm").read_text() == wanted:
-                    yield int(entry)
-            except (FileNotFoundError, ProcessLookupError):
+                file = os.open(f"/proc/{entry}/comm", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
                 continue
+            try:
+                if os.read(file, COMM_BYTES) == wanted:
+                    yield int(entry)
+            except ProcessLookupError:
+                continue
+            finally:
+                os.close(file)
 
 
 def _status_field(pid: int, name: str) -> str:
