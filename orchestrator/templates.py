@@ -45,6 +45,20 @@ class Templates:
             for file in process.files.values():
                 self._read(name, file)
 
+    def signature(self) -> list[tuple[int, int]]:
+        """Another one once a template was changed: times and sizes, without reading them."""
+        processes = [*self._stack.services.values(), *self._stack.jobs.values()]
+        names = {file.template for each in processes for file in each.files.values()} - {None}
+        found = []
+        for name in sorted(map(str, names)):
+            try:
+                seen = (self._directory / name).stat()
+            except OSError:
+                found.append((0, 0))
+            else:
+                found.append((seen.st_mtime_ns, seen.st_size))
+        return found
+
     def _read(self, name: str, file: ConfigFile) -> str:
         if file.content is not None:
             return file.content
