@@ -171,7 +171,8 @@ def _histogram(
                 continue
             sample = None
             if found is not None:
-                sample = Sample({"trace_id": found.trace}, found.value_us / 1e6, found.at_s)
+                shown = {"trace_id": found.request.trace}
+                sample = Sample(shown, found.request.total_us / 1e6, found.at_s)
             buckets.append(
                 ("+Inf" if bound_us == math.inf else f"{bound_us / 1e6:g}", count, sample)
             )

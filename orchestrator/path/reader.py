@@ -11,6 +11,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,6 @@ class Traces:
         found = {each.trace: (at_s, each) for at_s, each in [*self._kept, *self._last]}
         return sorted(found.values(), key=lambda pair: -pair[0])
 
-    def find(self, trace: str) -> tuple[float, Request] | None:
-        """By its id or the beginning of it; the newest of several."""
-        return next((pair for pair in self.recent() if pair[1].trace.startswith(trace)), None)
-
 
 class Reader:
     """One log. `read` is called often; it does nothing when nothing was written."""
@@ -72,6 +69,16 @@ class Reader:
         self._saved_s = 0.0
         self._is_saved = True
         self._load()
+
+    def find(self, trace: str) -> tuple[float, Request] | None:
+        """A request by its id or the beginning of it: of those kept the newest, or an exemplar."""
+        shown = (
+            (each.at_s, each.request)
+            for buckets in self.totals.exemplars.values()
+            for each in buckets.values()
+        )
+        pairs = chain(self.traces.recent(), shown)
+        return next((pair for pair in pairs if pair[1].trace.startswith(trace)), None)
 
     def read(self) -> int:
         """Adds up what is new; returns how many requests."""

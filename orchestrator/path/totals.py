@@ -44,10 +44,9 @@ class Histogram:
 
 @dataclass(slots=True)
 class Exemplar:
-    """One request of a bucket, for the way from a graph to its trace."""
+    """The last request of a bucket, whole: the way from a graph to its trace must not end."""
 
-    trace: str
-    value_us: float
+    request: Request
     at_s: float  # wall clock
 
 
@@ -75,7 +74,7 @@ class Totals:
         key = (route, code_class(str(request.status)))
         _of(self.request, key).add(total_us)
         bucket = bisect_left(BOUNDS_US, total_us)
-        self.exemplars.setdefault((route,), {})[bucket] = Exemplar(request.trace, total_us, at_s)
+        self.exemplars.setdefault((route,), {})[bucket] = Exemplar(request, at_s)
         for hop, time_us in found.hops.items():
             _of(self.hop, (hop, route)).add(time_us)
         for client, server, there_us, back_us in found.transits:

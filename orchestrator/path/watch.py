@@ -93,5 +93,5 @@ class PathWatch:
             rows = (pair for pair in self.reader.traces.recent() if pair[1].route != HEALTH)
             found = next(rows, None)
         else:
-            found = self.reader.traces.find(word)
+            found = self.reader.find(word)
         return None if found is None else waterfall(*found)

@@ -76,6 +76,15 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def soft_limits(pid: int) -> dict[str, str]:
+    """What getrlimit(2) gives, by the names of /proc/PID/limits: bytes, a count or `unlimited`.
+
+    Not by prlimit(2): that needs CAP_SYS_RESOURCE, reading is free to root. Raises OSError.
+    """
+    lines = (PROC / str(pid) / "limits").read_text().splitlines()[1:]
+    return {line[:26].rstrip(): line[26:].split()[0] for line in lines}  # fs/proc/base.c: %-25s
+
+
 def uptime_s(start_ticks: int) -> float:
     """Seconds since a process with that start time began."""
     boot_s = float((PROC / "uptime").read_text().split()[0])

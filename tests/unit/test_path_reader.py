@@ -160,7 +160,19 @@ def test_trace_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     write(log, LINE)
     reader = make(log)
     reader.read()
-    found = reader.traces.find("5c12")
+    found = reader.find("5c12")
     assert found is not None
     assert found[1].path == "/health"
-    assert reader.traces.find("6") is None
+    assert reader.find("6") is None
+
+
+def test_trace_of_an_exemplar_is_found_however_many_came_after_it(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    slow = LINE.replace("1100", "901100").replace("5c123360", "51000000")
+    write(log, slow + LINE * (module.KEPT + module.KEPT_LAST))
+    reader = make(log)
+    reader.read()
+    shown = [each for buckets in reader.totals.exemplars.values() for each in buckets.values()]
+    assert {each.request.trace[:8] for each in shown} == {"51000000", "5c123360"}
+    for each in shown:
+        assert reader.find(each.request.trace) == (each.at_s, each.request)
