@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.flows import flows_of
 from orchestrator.kernel.listening import listening
 from orchestrator.processes import cgroup, seccomp
-from orchestrator.processes.cgroup import FALLBACK
 from orchestrator.processes.sandbox import NOTIFY_SOCKET
 from orchestrator.processes.service import Program, Service
 
@@ -107,15 +105,7 @@ def _limits(name: str, program: Program, seen: Seen) -> Finding:
     """By control group where there is one, else by prlimit(2)."""
     pids = [each.pid for each in seen.processes if not each.is_init]
     wrong = [fault for pid in pids if (fault := program.group.lost(pid))]
-    lacking, values = cgroup.lacking(), program.group.limits.values()
-    for controller in lacking:
-        for pid in pids:
-            soft, _ = resource.prlimit(pid, FALLBACK[controller])
-            if soft != values[controller]:
-                wrong.append(
-                    f"{controller} of {pid} is limited to {soft}, not {values[controller]}"
-                )
-    how = "prlimit" if lacking else f"cgroup v{cgroup.version()}"
+    how = "prlimit" if cgroup.lacking() else f"cgroup v{cgroup.version()}"
     memory = program.group.limits.memory_bytes >> 20
     text = f"{memory} MiB, {program.group.limits.tasks} tasks ({how}: /{program.group.path})"
     return judged("2.11", name, wrong, text)

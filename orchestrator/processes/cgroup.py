@@ -15,11 +15,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from orchestrator.processes import procfs
 from orchestrator.processes.procfs import PROC
 
 OURS = "orchestrator"  # the group above those of every lab
 MEMORY, TASKS = "memory", "pids"  # controllers, by their kernel names
-FALLBACK = {MEMORY: resource.RLIMIT_DATA, TASKS: resource.RLIMIT_NPROC}
+# What getrlimit(2) calls the nearest to it, and how /proc/PID/limits does.
+FALLBACK = {
+    MEMORY: (resource.RLIMIT_DATA, "Max data size"),
+    TASKS: (resource.RLIMIT_NPROC, "Max processes"),
+}
 PAGE_BYTES = resource.getpagesize()
 
 
@@ -149,7 +154,7 @@ class Group:
         values = self.limits.values()
         for name in lacking():
             for pid in moved:
-                resource.prlimit(pid, FALLBACK[name], (values[name], values[name]))
+                resource.prlimit(pid, FALLBACK[name][0], (values[name], values[name]))
 
     def _made(self) -> Iterator[tuple[Controller, Path, int]]:
         """As `_used`, with the group there and its limit set."""
@@ -163,6 +168,7 @@ class Group:
         """What is wrong with the limits of a process that should be under them; or nothing."""
         try:
             places = (PROC / str(pid) / "cgroup").read_text().splitlines()
+            soft = procfs.soft_limits(pid) if lacking() else {}
         except OSError:
             return ""  # it is about to end
         for controller, directory, value in self._used():
@@ -170,6 +176,9 @@ class Group:
                 return f"its {controller.name} limit is {found}, not {value}"
             if not any(_is_of(line, controller) and line.endswith(self.path) for line in places):
                 return f"it has left its control group for {controller.name}"
+        for name in lacking():
+            if (found := soft[FALLBACK[name][1]]) != str(self.limits.values()[name]):
+                return f"its {name} limit is {found}, not {self.limits.values()[name]}"
         return ""
 
     def processes(self) -> list[int] | None:

@@ -77,12 +77,10 @@ def short_of_descriptors(pids: Iterable[int]) -> list[int]:
     found = []
     for pid in pids:
         try:
-            # Not by prlimit(2): that needs CAP_SYS_RESOURCE, reading is free to root.
-            lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+            limit = procfs.soft_limits(pid)["Max open files"]
             used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
         except OSError:
             continue
-        limits = [line.split()[3] for line in lines if line.startswith("Max open files")]
-        if any(limit.isdigit() and used >= int(limit) for limit in limits):
+        if limit.isdigit() and used >= int(limit):
             found.append(pid)
     return found

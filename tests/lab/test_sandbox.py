@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rig import run
+
 if TYPE_CHECKING:
-    from rig import World
+    from rig import Done, World
 
 Write = Callable[..., Path]
 
@@ -61,12 +63,15 @@ def threads():
     return made
 
 def devour():
-    """A child takes more memory than the limit, and is killed for it."""
+    """How a child ends that takes more memory than the limit."""
     child = os.fork()
     if child == 0:
-        kept = bytearray(256 << 20)
+        try:
+            kept = bytearray(256 << 20)
+        except MemoryError:
+            os._exit(12)
         os._exit(len(kept) and 0)
-    return os.WTERMSIG(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 print(json.dumps({
     "processes": sorted(int(each) for each in os.listdir("/proc") if each.isdigit())[-1],
@@ -89,7 +94,14 @@ print(json.dumps({
     "threads": threads(),
 }))
 '''
-EPERM, EAFNOSUPPORT, EROFS, SIGKILL = 1, 97, 30, 9
+EPERM, ENOMEM, EAFNOSUPPORT, EROFS, SIGKILL = 1, 12, 97, 30, 9
+# A command in a mount namespace that has no control groups; what else is mounted stays shared.
+NO_GROUPS = """
+mount --make-rprivate /sys/fs/cgroup
+umount --recursive --lazy /sys/fs/cgroup
+exec "$@"
+"""
+UNSHARE = ("unshare", "--mount", "--propagation", "unchanged", "sh", "-ec", NO_GROUPS, "-")
 
 
 def test_program_in_its_sandbox_finds_nothing_to_steal_or_break(
@@ -111,7 +123,7 @@ def test_program_in_its_sandbox_finds_nothing_to_steal_or_break(
         assert found[what] == EPERM, what
     assert found["vsock"] == EAFNOSUPPORT
     assert found["threads"] < 20
-    assert found["devour"] == SIGKILL
+    assert found["devour"] == -SIGKILL
 
 
 def test_limits_are_put_back_under_a_running_program(world: World, write_stack: Write) -> None:
@@ -129,3 +141,30 @@ def test_limits_are_put_back_under_a_running_program(world: World, write_stack: 
     assert world.sandbox_pids("victim") == pids
     world.orchestrator("down", stack=stack).ok()
     assert not list(groups.glob(f"**/orchestrator/thief@{world.host}"))
+
+
+def test_host_without_control_groups_limits_by_prlimit(world: World, write_stack: Write) -> None:
+    write_stack(THIEF, "thief.py")
+    stack = write_stack(STACK)
+    groups = sorted(Path("/sys/fs/cgroup").glob("*"))
+
+    def there(*words: str) -> Done:
+        return run(*UNSHARE, *world.words(*words, stack=stack))
+
+    there("up").ok()
+    assert not list(Path("/sys/fs/cgroup").glob(f"**/orchestrator/thief@{world.host}"))
+    line = there("logs", "steal").ok().out.partition("| ")[2]
+    found = json.loads(line)
+    assert found["devour"] == ENOMEM
+    assert found["threads"] < 20
+
+    findings = there("audit", "--json", "--debug").ok().json()["findings"]
+    limited = [each for each in findings if each["check"] == "2.11"]
+    assert [each["verdict"] for each in limited] == ["pass"] * len(limited)
+    assert "prlimit" in limited[0]["evidence"]
+    states = {row["node"]: row["state"] for row in there("status", "--json").ok().json()["nodes"]}
+    assert states["service:victim"] == "ready"
+    assert "no control group" in there("doctor").text
+    there("down").ok()
+    assert world.sandboxes() == []
+    assert sorted(Path("/sys/fs/cgroup").glob("*")) == groups
