@@ -25,7 +25,7 @@ COMMANDS = {
     "down": ("run", "Take everything away and leave the host as it was."),
     "replay": ("replay", "Rebuild one layer or node, and prove that nothing else was touched."),
     "supervise": ("supervise", "Watch the lab and mend what breaks; `up` starts this by itself."),
-    "status": ("look", "What is there now: state, pid, address, uptime, last error."),
+    "status": ("status", "What is there now: state, pid, address, uptime, last error."),
     "plan": ("look", "What `up` would do, and why."),
     "path": ("path", "The request path now: rates, times and errors, hop by hop."),
     "trace": ("path", "One request as a waterfall."),

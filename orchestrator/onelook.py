@@ -18,7 +18,11 @@ _seen: ContextVar[dict[Hashable, Any] | None] = ContextVar("seen", default=None)
 
 @contextlib.contextmanager
 def one_look() -> Iterator[None]:
-    """The block observes and changes nothing. Other tasks are not concerned."""
+    """The block observes and changes nothing. Other tasks are not concerned. Within another
+    look it is a part of that."""
+    if _seen.get() is not None:
+        yield
+        return
     token = _seen.set({})
     try:
         yield

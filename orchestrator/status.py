@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator import pagenote, resident
 from orchestrator.app import App
 from orchestrator.lock import is_held
+from orchestrator.onelook import one_look
 from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -87,9 +88,10 @@ def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
     busy = is_held(app.lab)
     past = nodes(journal.read(app.lab.journal).records)
     present = resident.find(app.lab)
-    rows = [
-        node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
-        for name, seen in observed.items()
-    ]
+    with one_look():
+        rows = [
+            node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
+            for name, seen in observed.items()
+        ]
     pid = present.pid if present else None
     return Status(app.lab.name, pid, pagenote.read(app.lab, pid), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +16,18 @@ from orchestrator.regular import read_text
 from orchestrator.spec import Account, ConfigFile, Stack
 
 MAX_BYTES = 1_000_000
+
+ENVIRONMENT = SandboxedEnvironment(
+    autoescape=False,  # configuration files, no HTML
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+)
+
+
+@lru_cache
+def _compiled(text: str) -> jinja2.Template:
+    """Each text once: it is rendered with and without secrets. Raises TemplateSyntaxError."""
+    return ENVIRONMENT.from_string(text)
 
 
 class Templates:
@@ -32,13 +45,27 @@ class Templates:
             for file in process.files.values():
                 self._read(name, file)
 
+    def signature(self) -> list[tuple[int, int]]:
+        """Another one once a template was changed: times and sizes, without reading them."""
+        processes = [*self._stack.services.values(), *self._stack.jobs.values()]
+        names = {file.template for each in processes for file in each.files.values()} - {None}
+        found = []
+        for name in sorted(map(str, names)):
+            try:
+                seen = (self._directory / name).stat()
+            except OSError:
+                found.append((0, 0))
+            else:
+                found.append((seen.st_mtime_ns, seen.st_size))
+        return found
+
     def _read(self, name: str, file: ConfigFile) -> str:
         if file.content is not None:
             return file.content
         path = self._directory / str(file.template)
         try:
             text = read_text(path, limit=MAX_BYTES)
-            jinja2.Environment(autoescape=False).parse(text)  # configuration files, no HTML
+            _compiled(text)
         except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
             problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
             raise SpecError("stack", [problem]) from error
@@ -57,11 +84,6 @@ class Templates:
         `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
         secret that is not there.
         """
-        environment = SandboxedEnvironment(
-            autoescape=False,  # configuration files, no HTML
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-        )
         context = {
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
@@ -72,10 +94,11 @@ class Templates:
             "stack": self._stack.name,
             "services": list(self._stack.services),
             "environment": settings,
+            "path_log": self._path_log(name),
         }
         try:
             return {
-                path: environment.from_string(self._read(name, file)).render(context)
+                path: _compiled(self._read(name, file)).render(context)
                 for path, file in files.items()
             }
         except SpecError:
@@ -103,6 +126,11 @@ class Templates:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return self._whole.services[service].accounts
+
+    def _path_log(self, process: str) -> str:
+        """Where this process is to log requests for the supervisor; empty: it need not."""
+        service = self._stack.services.get(process.rpartition(":")[2])
+        return str(service.path_log) if service and service.path_log else ""
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

@@ -38,9 +38,8 @@ def check_templates(app: App, file: str) -> None:
 
 
 def _problems(app: App, file: str) -> list[Problem]:
-    _, lines = document.parse(app.text, file)
-
     def at(path: tuple[str, ...], message: str) -> Problem:
+        _, lines = document.parse(app.text, file)
         return Problem(document.dotted(path), document.line_of(path, lines), message)
 
     processes: list[tuple[str, str, Process]] = [

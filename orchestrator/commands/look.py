@@ -1,4 +1,4 @@
-"""`status`, `plan`, `events` and `logs`: looking, never changing."""
+"""`plan`, `events` and `logs`: looking, never changing."""
 
 from __future__ import annotations
 
@@ -12,93 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from orchestrator.app import App
 from orchestrator.commands.target import (
     Target,
-    is_terminal,
     node_argument,
     service_argument,
     target_options,
 )
-from orchestrator.diskspace import full_places
 from orchestrator.events import Record, encode
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
-from orchestrator.sights.console import STYLES, line
-from orchestrator.status import NodeStatus, status_of
+from orchestrator.sights.console import line
 from orchestrator.terminal import clean, whole_lines
 
 LOG_POLL_S = 0.1
-TABLE_WIDTH = 140  # where there is no terminal to ask
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="All nodes as JSON.")
-@click.option("--all", "everything", is_flag=True, help="Links, rules and jobs too.")
-@target_options
-def status(target: Target, as_json: bool, everything: bool) -> None:
-    """What is there now: state, pid, address, uptime, restarts, time to ready, last error."""
-    if target.is_absent():
-        app = target.open()
-        observed = {name: Observation(State.ABSENT) for name in app.nodes}
-    else:
-        app = target.enter()
-        observed = asyncio.run(app.observe())
-    found = status_of(app, observed)
-    if as_json:
-        click.echo(json.dumps(found.document()))
-        return
-    rows = found.nodes
-    shown = [row for row in rows if everything or row.node.startswith(("service:", "check:"))]
-    quiet = [row for row in rows if row not in shown]
-    _print_status(shown, everything=everything)
-    wrong = [row for row in quiet if row.state not in ("ready", "down")]
-    for row in wrong:
-        click.echo(f"{row.node}: {row.state}: {clean(row.detail or row.last_error)}")
-    ready = sum(row.state == "ready" for row in quiet)
-    if quiet:
-        click.echo(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")
-    click.echo(f"supervisor: {f'pid {found.supervisor}' if found.supervisor else 'none'}")
-    if found.page:
-        click.echo(f"page: {found.page}")
-    for place in full_places(app.lab):
-        click.echo(f"warning: {place}", err=True)
-
-
-def _print_status(rows: list[NodeStatus], *, everything: bool) -> None:
-    table = Table(box=None, padding=(0, 1))
-    for name in ("node", "state", "pid", "address", "uptime", "restarts", "ready after", "error"):
-        table.add_column(name, no_wrap=name != "error")
-    for row in rows:
-        short = row.node if everything else row.node.removeprefix("service:")
-        table.add_row(
-            short,
-            Text(row.state, style=STYLES.get(row.state, "cyan")),
-            str(row.pid or ""),
-            row.address or "",
-            "" if row.uptime_s is None else duration(row.uptime_s),
-            str(row.restarts) if row.pid else "",
-            "" if row.ready_after_s is None else f"{row.ready_after_s * 1000:.0f} ms",
-            Text(clean((row.detail or row.last_error).split("\n")[0])),
-        )
-    console = Console() if is_terminal() else Console(width=TABLE_WIDTH)
-    console.print(table)
-
-
-def duration(seconds: float) -> str:
-    """`42s`, `3m07s`, `2h05m`, `3d04h`."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
 @click.command()

@@ -23,7 +23,7 @@ from orchestrator.errors import INTERRUPTED, BusyError, UsageError
 from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
 from orchestrator.lock import refuse_if_busy
 from orchestrator.presence import words
-from orchestrator.sights.console import JsonLines, LiveTable, PlainLines, failure_report
+from orchestrator.sights.console import JsonLines, PlainLines, failure_report
 from orchestrator.validation import check_templates
 
 T = TypeVar("T")
@@ -50,6 +50,8 @@ def watching(
     if as_json:
         yield [JsonLines()]
     elif is_terminal():
+        from orchestrator.sights.livetable import LiveTable
+
         shown = app.nodes if nodes is None else nodes
         layers = {name: node.layer for name, node in app.nodes.items() if name in shown}
         with LiveTable(layers) as table:

@@ -9,19 +9,22 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.app import App, open_app, require_root
 from orchestrator.errors import UsageError
-from orchestrator.kernel.namespace import NamespaceDirectory
+from orchestrator.lab import Lab
 from orchestrator.places import check_places
-from orchestrator.privatehost import PrivateHost
+
+if TYPE_CHECKING:  # dear to load, and `status` asks the supervisor instead
+    from orchestrator.app import App
+    from orchestrator.privatehost import PrivateHost
 
 DEFAULT_STACK = Path("services", "stack.yaml")
 OWN_STACK = Path(__file__).parents[2] / DEFAULT_STACK  # of the checkout that this runs from
 # It becomes a part of file names, of rules' comments and of lines for iptables-restore.
+STACK_NAME = re.compile(rb"^name:[ ]*([a-z0-9-]+)[ ]*$", re.MULTILINE)
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 
@@ -33,30 +36,49 @@ class Target:
         self.stack_file = stack or (DEFAULT_STACK if DEFAULT_STACK.exists() else OWN_STACK)
         self._host, self._state, self._run = host, state, run
         self._private: PrivateHost | None = None
+        self._app: App | None = None
 
     def open(self, *, max_workers: int = 32) -> App:
         """The app, without entering any namespace. Raises UsageError, SpecError."""
+        from orchestrator.app import open_app
+
+        self._check_host()
+        if self._app is None or self._app.max_workers != max_workers:
+            self._app = open_app(
+                self.stack_file,
+                host=self._host,
+                state_root=self._state,
+                run_root=self._run,
+                max_workers=max_workers,
+            )
+            check_places(self._app.lab)
+        return self._app
+
+    def _check_host(self) -> None:
         host = self._host
         if host and not HOST_NAME.fullmatch(host):
             raise UsageError(
                 f"{host[:70]!r} is no name for a network namespace: letters, digits, . _ - are "
                 "allowed, 63 of them, the first a letter or digit"
             )
-        app = open_app(
-            self.stack_file,
-            host=host,
-            state_root=self._state,
-            run_root=self._run,
-            max_workers=max_workers,
-        )
-        check_places(app.lab)
-        return app
+
+    def lab_named(self, text: bytes) -> Lab | None:
+        """The lab of a stack file's text by a glance at it; None if that does not tell.
+        Raises UsageError."""
+        self._check_host()
+        found = STACK_NAME.search(text)
+        return Lab(found[1].decode(), self._host, self._state, self._run) if found else None
 
     def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
         """The app, with this process on the lab's host. Raises HostError too."""
+        from orchestrator.app import require_root
+
         app = self.open(max_workers=max_workers)
         require_root()
         if app.lab.host:
+            from orchestrator.kernel.namespace import NamespaceDirectory
+            from orchestrator.privatehost import PrivateHost
+
             directory = NamespaceDirectory(app.compiler.memory / "netns-directory")
             self._private = PrivateHost(app.lab, directory)
             self._private.enter(create=create)

@@ -1,8 +1,11 @@
-"""Asks the lab's supervisor over its control socket."""
+"""Asks the lab's supervisor over its control socket.
+
+In HTTP/1.0, whose answers end with their connection, by hand: http.client takes longer to load
+than the supervisor to answer.
+"""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
@@ -12,22 +15,7 @@ from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.lab import Lab
 
 TIMEOUT_S = 10.0
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, lab: Lab) -> None:
-        super().__init__("lab", timeout=TIMEOUT_S)
-        self._lab = lab
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
-        directory = os.open(self._lab.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # By descriptor, since an address holds no more than 107 bytes: unix(7).
-            self.sock.connect(f"/proc/self/fd/{directory}/control.sock")
-        finally:
-            os.close(directory)
+OK, CONFLICT = 200, 409  # RFC 9110, 15
 
 
 def ask(lab: Lab, path: str) -> Any:
@@ -35,11 +23,8 @@ def ask(lab: Lab, path: str) -> Any:
 
     Raises UsageError for what it does not know, OrchestratorError if nobody answers.
     """
-    connection = _Connection(lab)
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
+        status, document = get(lab, path)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise OrchestratorError(
             f"no supervisor of lab {lab.name} runs, and it is what measures\n"
@@ -47,12 +32,40 @@ def ask(lab: Lab, path: str) -> Any:
         ) from error
     except PermissionError as error:
         raise OrchestratorError(f"cannot ask the supervisor of lab {lab.name}: {error}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise OrchestratorError(f"the supervisor of lab {lab.name} does not answer: {error}") from (
             error
         )
-    finally:
-        connection.close()
-    if answer.status != http.HTTPStatus.OK:
-        raise UsageError(document.get("detail", f"the supervisor says {answer.status}"))
+    if status != OK:
+        raise UsageError(document.get("detail", f"the supervisor says {status}"))
     return document
+
+
+def get(lab: Lab, path: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, Any]:
+    """The status and the JSON of the answer. Raises OSError, ValueError."""
+    with _connected(lab, timeout_s) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: lab\r\n\r\n".encode())
+        answer = bytearray()
+        while data := connection.recv(1 << 16):
+            answer += data
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2:
+        raise ValueError("it broke off")
+    return int(words[1]), json.loads(body)
+
+
+def _connected(lab: Lab, timeout_s: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.settimeout(timeout_s)
+        directory = os.open(lab.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # By descriptor, since an address holds no more than 107 bytes: unix(7).
+            connection.connect(f"/proc/self/fd/{directory}/control.sock")
+        finally:
+            os.close(directory)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -2,7 +2,7 @@
 
 ```
 curl --unix-socket /run/orchestrator/shop/control.sock http://localhost/status
-GET  /status                                        what `status --json` prints
+GET  /status[?stack=DIGEST]                         what `status --json` prints
 GET  /events[?after=SEQ]                            the journal as a stream, one record a line
 POST /replay {"what", "cascade", "deps", "dry_run"} radius, records, result, one a line
 POST /down   {"volumes"}                            records, result; then the supervisor ends
@@ -79,6 +79,10 @@ class Control:
         """`rest` stops the healing; `end` is awaited once the lab is down."""
         self._app, self._rest, self._end = app, rest, end
         self._watch, self._metrics = watch, metrics
+        self._templates = app.compiler.templates.signature()
+
+    def _is_outdated(self) -> bool:
+        return self._app.compiler.templates.signature() != self._templates
 
     def application(self) -> web.Application:
         app = web.Application(
@@ -98,7 +102,11 @@ class Control:
         )
         return app
 
-    async def status(self, _: web.Request) -> web.Response:
+    async def status(self, request: web.Request) -> web.Response:
+        """With `?stack=DIGEST` only for who knows the stack and its files as we do."""
+        known = request.query.get("stack")
+        if known is not None and (known != self._app.digest or self._is_outdated()):
+            raise web.HTTPConflict(reason="the stack has changed since this supervisor began")
         found = status_of(self._app, await self._app.observe())
         return web.json_response(found.document())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.onelook import once
+from orchestrator.onelook import is_looking, once
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -58,7 +58,7 @@ def read(path: str) -> bytes:
 def stat(pid: int) -> Stat | None:
     """None if there is no such process, or only its corpse."""
     try:
-        text = read(f"{PROC}/{pid}/stat").decode(errors="replace")
+        text = read(f"/proc/{pid}/stat").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field may contain anything, spaces and brackets too: go by the last bracket.
@@ -80,10 +80,10 @@ def is_stopped(pid: int) -> bool:
 def is_first(pid: int) -> bool:
     """Whether it is pid 1 of a process table of its own."""
     try:
-        levels = _status_field(pid, "NSpid").split()
+        levels = _levels(pid)
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return len(levels) > 1 and levels[-1] == "1"
+    return len(levels) > 1 and levels[-1] == b"1"
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
@@ -96,8 +96,8 @@ def children(pid: int) -> list[int]:
     """Direct children, of whichever thread."""
     found: list[int] = []
     try:
-        for task in os.listdir(f"{PROC}/{pid}/task"):  # noqa: PTH208 - names are all that is wanted
-            found += [int(word) for word in read(f"{PROC}/{pid}/task/{task}/children").split()]
+        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            found += map(int, read(f"/proc/{pid}/task/{task}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         return []
     return found
@@ -137,22 +137,28 @@ def sandboxes(mark: str) -> list[Sandbox]:
     The waiter and pid 1 of a sandbox are bubblewrap itself, whose environment stays as it
     was given (PostgreSQL and nginx overwrite theirs). No file of ours is needed for this.
     """
-    return once("sandboxes", _all_sandboxes).get(mark, [])
+    if is_looking():  # then one walk serves all who look
+        return once("sandboxes", _all_sandboxes).get(mark, [])
+    return _all_sandboxes(mark).get(mark, [])
 
 
-def _all_sandboxes() -> dict[str, list[Sandbox]]:
-    """Every sandbox of whichever lab, by its mark."""
+def _all_sandboxes(only: str = "") -> dict[str, list[Sandbox]]:
+    """Every sandbox of whichever lab, by its mark; or those of one mark alone."""
     marks, digests = f"{MARK}=".encode(), f"{DIGEST}=".encode()
+    wanted = f"{MARK}={only}".encode()
     found: dict[str, list[Sandbox]] = {}
     for pid in _pids_named("bwrap"):
         try:
-            environment = read(f"{PROC}/{pid}/environ").split(b"\0")
+            text = read(f"/proc/{pid}/environ")
+            if wanted not in text:
+                continue
+            environment = text.split(b"\0")
             mark = _value(environment, marks)
             if not mark:
                 continue
             is_init = is_first(pid)
             seen = stat(pid)
-            inode = (PROC / str(pid) / "ns/net").stat().st_ino
+            inode = os.stat(f"/proc/{pid}/ns/net").st_ino  # noqa: PTH116
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         if seen is None:
@@ -170,18 +176,18 @@ def _value(environment: list[bytes], prefix: bytes) -> str:
 
 def _pids_named(name: str) -> Iterator[int]:
     wanted = f"{name}\n".encode()
-    for entry in os.listdir(PROC):  # noqa: PTH208 - names are all that is wanted
+    for entry in os.listdir("/proc"):  # noqa: PTH208
         if entry.isdigit():
             try:
-                if read(f"{PROC}/{entry}/comm") == wanted:
+                if read(f"/proc/{entry}/comm") == wanted:
                     yield int(entry)
             except (FileNotFoundError, ProcessLookupError):
                 continue
 
 
-def _status_field(pid: int, name: str) -> str:
-    for line in read(f"{PROC}/{pid}/status").decode(errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key == name:
-            return value.strip()
-    return ""
+def _levels(pid: int) -> list[bytes]:
+    """Its pids in its process namespaces, the host's first."""
+    for line in read(f"/proc/{pid}/status").split(b"\n"):
+        if line.startswith(b"NSpid:"):
+            return line.split()[1:]
+    return []

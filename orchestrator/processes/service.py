@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
+from orchestrator.onelook import one_look
 from orchestrator.processes import child, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
@@ -187,9 +188,10 @@ class Service:
         return self.program.node
 
     async def observe(self) -> Observation:
-        seen = self._look()
-        if seen.state is State.PRESENT and (wrong := self._unlimited()):
-            return Observation(State.PARTIAL, wrong)
+        with one_look():
+            seen = self._look()
+            if seen.state is State.PRESENT and (wrong := self._unlimited()):
+                return Observation(State.PARTIAL, wrong)
         return seen
 
     def _look(self) -> Observation:
@@ -235,7 +237,7 @@ class Service:
         to the new one: connections wait in it, nobody is refused."""
         socket = self._take_socket()
         try:
-            await self._stop()
+            await self._stop(self.program.running())
             if self.notifications is not None:
                 self.notifications.open()
             path = self.notifications.path if self.notifications else None
@@ -260,15 +262,15 @@ class Service:
 
     async def remove(self) -> Outcome:
         found = self.program.running()
-        await self._stop()
+        await self._stop(found)
         self.program.forget()
         return Outcome.CHANGED if found else Outcome.UNCHANGED
 
-    async def _stop(self) -> None:
+    async def _stop(self, found: Sequence[procfs.Sandbox]) -> None:
         self.current.pop(self.name, None)
         if self.notifications is not None:
             self.notifications.close()
-        await child.stop(self.program.running(), stop_signal=self.stop_signal, grace_s=self.grace_s)
+        await child.stop(found, stop_signal=self.stop_signal, grace_s=self.grace_s)
 
 
 @dataclass(frozen=True)

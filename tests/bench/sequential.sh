@@ -45,7 +45,7 @@ until_ok inside postgres-db pg_isready -h 10.0.0.60
 PGPASSWORD=pw-postgres inside postgres-db psql -qh 10.0.0.60 -U postgres -d postgres \
     -c 'CREATE DATABASE shop'
 
-export PYTHONPATH=$code DATABASE_HOST=10.0.0.60 REDIS_HOST=10.0.0.50
+export PYTHONPATH=$code DATABASE_HOST=10.0.0.60 REDIS_HOST=10.0.0.50 REDIS_USER=default
 export POSTGRES_PASSWORD_FILE=$work/postgres REDIS_PASSWORD_FILE=$work/redis
 export PRODUCT_PASSWORD_FILE=$work/product ORDERS_PASSWORD_FILE=$work/orders
 export MONITORING_PASSWORD_FILE=$work/monitoring
