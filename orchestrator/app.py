@@ -37,6 +37,7 @@ from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
+from orchestrator.places import make_directory
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
@@ -131,7 +132,8 @@ class App:
         """Raises HostError with whatever stands in the way of `up`."""
         require_root()
         require_here(self.lab)
-        await check_host(self.stack, self.lab, self.compiler)
+        with one_look():
+            await check_host(self.stack, self.lab, self.compiler, self.nodes)
 
     async def up(
         self,
@@ -148,6 +150,7 @@ class App:
         nodes = self.nodes
         async with lock(self.lab, "up", patience_s=PATIENCE_S):
             await self.check()
+            make_directory(self.lab.state_dir)
             begin()
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()

@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
+from orchestrator.places import make_directory
 
 SHORT = ("heal", "alert")  # the supervisor's own work
 PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
@@ -51,7 +52,7 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
     The file lies beside the lab's run directory, which `down` takes away while holding it,
     and goes when that is gone.
     """
-    lab.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_directory(lab.run_root)
     path = lab.lock_file
     descriptor = await _patiently(path, lab.name, time.monotonic() + patience_s)
     try:
