@@ -80,7 +80,8 @@ class Commands(click.Group):
         found = getattr(module, cmd_name if cmd_name != "exec" else "exec_")
         assert isinstance(found, click.Command)
         for each in found.commands.values() if isinstance(found, click.Group) else [found]:
-            each.params.append(DEBUG)
+            if DEBUG not in each.params:
+                each.params.append(DEBUG)
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
