@@ -9,7 +9,6 @@ import os
 import secrets as random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,7 +34,14 @@ from orchestrator.events import (
     RunStarted,
 )
 from orchestrator.health import Health, hurried
-from orchestrator.identity import cut_by, identities, inner_connections, spaces, through
+from orchestrator.identity import (
+    by_places,
+    cut_by,
+    identities,
+    inner_connections,
+    spaces,
+    through,
+)
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import PATIENCE_S, lock
@@ -81,13 +87,9 @@ class Replay:
         groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
         return {key: [name for name in nodes if name in names] for key, names in groups.items()}
 
-    def breaking(self) -> Counter[str]:
-        """Connections that would break, by namespace."""
-        return Counter(each.namespace.partition(":")[2] for each in self.broken)
-
     def document(self, what: str, nodes: Iterable[str]) -> dict[str, Any]:
         """As JSON has it."""
-        breaking = dict(self.breaking())
+        breaking = dict(by_places(self.broken))
         return {"replay": what, **self.ordered(nodes), "connections_that_break": breaking}
 
 
@@ -213,7 +215,7 @@ class App:
             found = replace(found, felt=frozenset())
         if missing := missing_needs(nodes, found.touched, whole):
             raise UsageError(
-                f"cannot replay {word}: it needs {', '.join(missing)}, which is not there\n"
+                f"cannot replay {word}: what it needs is not there: {', '.join(missing)}\n"
                 "  mend: `orchestrator replay` without a name mends everything that is broken"
             )
         connections = await inner_connections(nodes)
