@@ -6,14 +6,13 @@ made while others worked on the lab would take away what they have just brought 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UsageError
 from orchestrator.events import Action
-from orchestrator.identity import cut_by, identities, inner_connections, spaces, through
+from orchestrator.identity import by_places, cut_by, identities, inner_connections, spaces, through
 from orchestrator.processes.connections import Connection, resets
 from orchestrator.replay import (
     Proof,
@@ -44,13 +43,9 @@ class Replay:
         groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
         return {key: [name for name in nodes if name in names] for key, names in groups.items()}
 
-    def breaking(self) -> Counter[str]:
-        """Connections that would break, by namespace."""
-        return Counter(each.namespace.partition(":")[2] for each in self.broken)
-
     def document(self, what: str, nodes: Iterable[str]) -> dict[str, Any]:
         """As JSON has it."""
-        breaking = dict(self.breaking())
+        breaking = dict(by_places(self.broken))
         return {"replay": what, **self.ordered(nodes), "connections_that_break": breaking}
 
 
@@ -76,7 +71,7 @@ async def blast_radius(app: App, word: str, *, cascade: bool, with_deps: bool) -
         found = replace(found, felt=frozenset())
     if missing := missing_needs(nodes, found.touched, whole):
         raise UsageError(
-            f"cannot replay {word}: it needs {', '.join(missing)}, which is not there\n"
+            f"cannot replay {word}: what it needs is not there: {', '.join(missing)}\n"
             "  mend: `orchestrator replay` without a name mends everything that is broken"
         )
     connections = await inner_connections(nodes)

@@ -65,11 +65,12 @@ async def finish(
     if rotation.phase is Phase.ACCEPT:
         _publish(app.nodes.values())
         jobs = app.compiler.rotating(rotation.names)
-        result = await app.run(
-            "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
-        )
-        if result.outcome is Outcome.FAILED:
-            return result
+        if jobs:
+            result = await app.run(
+                "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
+            )
+            if result.outcome is Outcome.FAILED:
+                return result
         secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())

@@ -19,7 +19,7 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.front.client import ask
 from orchestrator.path.traceroute import Step, traceroute
-from orchestrator.terminal import clean
+from orchestrator.terminal import clean, counted
 
 WIDTH = 110  # where there is no terminal to ask
 NARROW = 100  # below it the median and the 99th percentile are left out
@@ -113,6 +113,10 @@ def _map(document: dict[str, Any], width: int) -> Group:
             f"{row['error_ratio']:.1%}",
         )
     notes = []
+    if request["own_rps"]:
+        notes.append(
+            Text(f"the orchestrator's own requests among them: {request['own_rps']:.1f}/s")
+        )
     if document["resolution_s"] > 1e-6:
         notes.append(
             Text(
@@ -179,7 +183,8 @@ def _probe_table(steps: list[Step]) -> Table:
 def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
     """One request as a waterfall: the last one, or that of a trace id (its beginning will do).
 
-    The last hundred requests are kept, and one in ten of the last ten thousand.
+    The last hundred requests are kept, and one in ten of the last ten thousand. What the
+    orchestrator itself asks (each second, and /health) is no last one; --json lists it too.
     """
     lab = target.open().lab
     console = Console() if is_terminal() else Console(width=WIDTH)
@@ -191,11 +196,17 @@ def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
         table = Table(box=None, padding=(0, 1))
         for name in ("trace", "time", "status", "total", "route"):
             table.add_column(name, no_wrap=True)
-        for row in rows:
+        users = [row for row in rows if not row["own"]]
+        for row in users:
             at = datetime.fromtimestamp(row["at"]).strftime("%H:%M:%S")
             total = _ms(row["total_ms"])
             table.add_row(row["id"], at, str(row["status"]), total, Text(clean(row["route"])))
-        console.print(table)
+        if users:
+            console.print(table)
+        if own := len(rows) - len(users):
+            click.echo(
+                f"{counted(len(users), 'request')}, and {own} of the orchestrator's own (--json)"
+            )
         return
     which = which.lower()
     if which != "last" and not (0 < len(which) <= 32 and set(which) <= set("0123456789abcdef")):

@@ -14,10 +14,12 @@ from orchestrator.commands.run import Finished, complain, json_option, run_to_en
 from orchestrator.commands.target import Target, target_options
 from orchestrator.engine.executor import Result
 from orchestrator.events import Outcome
+from orchestrator.identity import by_places
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.rebuild import Replay, blast_radius, rebuild, replayed
 from orchestrator.replay import Proof
 from orchestrator.sights.console import failure_report
+from orchestrator.terminal import counted
 
 
 @click.command()
@@ -64,9 +66,8 @@ def replay(
     if as_json:
         click.echo(json.dumps(replayed(result, proof, time.monotonic() - begun)))
     else:
-        click.echo(
-            f"replayed {len(found.radius.touched)} nodes in {time.monotonic() - begun:.2f} s"
-        )
+        nodes = counted(len(found.radius.touched), "node")
+        click.echo(f"replayed {nodes} in {time.monotonic() - begun:.2f} s")
         click.echo(proof.text())
     if proof.disturbed or result.outcome is Outcome.FAILED:
         sys.exit(1)
@@ -85,7 +86,7 @@ def _announce(app: App, what: str, found: Replay, *, as_json: bool) -> None:
     for key, names in found.ordered(app.nodes).items():
         if names:
             click.echo(f"{words[key]}: {', '.join(names)}")
-    if pairs := found.breaking():
+    if pairs := by_places(found.broken):
         text = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
         click.echo(f"connections that break: {text}")
     elif found.radius.touched:

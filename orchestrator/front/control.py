@@ -121,7 +121,9 @@ class Control:
     async def trace(self, request: web.Request) -> web.Response:
         found = self._watched().trace(request.match_info["word"])
         if found is None:
-            raise web.HTTPNotFound(reason="no such request is kept")
+            words = "no user has asked yet: `orchestrator trace --list`"
+            is_last = request.match_info["word"] == "last"
+            raise web.HTTPNotFound(reason=words if is_last else "no such request is kept")
         return web.json_response(found)
 
     async def metrics(self, request: web.Request) -> web.Response:
