@@ -22,8 +22,8 @@ from orchestrator.exposition import (
     is_open_wanted,
 )
 from orchestrator.exposition import Exemplar as Shown
+from orchestrator.path.spans import HEALTH
 from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key, added_up
-from orchestrator.path.view import HEALTH
 from orchestrator.path.watch import PathWatch
 
 # A scrape has a budget (1,500 samples for the shop), and buckets are most of it. So no bucket
