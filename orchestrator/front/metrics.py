@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as Sample
 
 from orchestrator.linux import in_thread
+from orchestrator.path.spans import HEALTH
 from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key, added_up
-from orchestrator.path.view import HEALTH
 from orchestrator.path.watch import PathWatch
 
 # A scrape has a budget (1,500 samples for the shop), and buckets are most of it. So no bucket
@@ -98,13 +98,14 @@ class PathCollector(Collector):
         hops = list(totals.hop.items())
         yield _histogram(
             "orchestrator_hop_self_seconds",
-            f"Exclusive time of a hop per request; without those to {HEALTH}.",
+            f"Exclusive time of a hop per request; without those to {HEALTH}. Under load 1 in 16 "
+            "is accounted for and counts for 16.",
             ("hop",),
             added_up((key[:1], each) for key, each in hops if key[1] != HEALTH),
         )
         yield _histogram(
             "orchestrator_edge_transit_seconds",
-            "One-way time between hops on the shared clock, queueing included.",
+            "One-way time between hops on the shared clock, queueing included; under load 1 in 16.",
             ("client", "server", "direction"),
             totals.transit,
         )
@@ -116,7 +117,7 @@ class PathCollector(Collector):
         )
         yield _counter(
             "orchestrator_edge_requests",
-            "Calls on an edge by the class of their result.",
+            "Calls on an edge by the class of their result; under load 1 in 16, counting for 16.",
             ("client", "server", "code_class"),
             totals.edges,
         )

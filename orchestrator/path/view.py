@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.path.spans import EXACT_US, Request, Stay
+from orchestrator.path.spans import EXACT_US, HEALTH, Request, Stay
 from orchestrator.path.totals import Histogram, Key, Totals, added_up, quantile_us
 
 WINDOW_S = 10.0
-HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
 FAILED = ("5xx", "error")
 TRACES_SHOWN = 20
 

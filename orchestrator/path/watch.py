@@ -13,8 +13,8 @@ from typing import Any
 
 from orchestrator.path.prober import CLIENT, Prober
 from orchestrator.path.reader import Reader
-from orchestrator.path.spans import Request
-from orchestrator.path.view import HEALTH, Window, trace_row, waterfall
+from orchestrator.path.spans import HEALTH, Request
+from orchestrator.path.view import Window, trace_row, waterfall
 from orchestrator.processes import procfs
 
 READ_EVERY_S = 0.25

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.path import reader as module
 from orchestrator.path.reader import Reader
 
-LINE = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
+LINE = "1\t1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
 
 
 def make(log: Path, *, reopen: object = None) -> Reader:
@@ -44,6 +44,20 @@ def test_line_in_the_making_is_read_when_it_is_whole(tmp_path: Path) -> None:
     write(log, LINE[20:])
     assert reader.read() == 1
     assert reader.totals.results["dropped",] == 0
+
+
+def test_lines_that_are_only_counted_count_each(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    counted = "\t200\t0.008\tgateway,,,/api/products\n"
+    write(log, LINE + counted * 20 + "\t500\t0.001\t/x\n" + "\tnonsense\n" * 2 + counted[:-5])
+    reader = make(log)
+    reader.read()
+    assert reader.totals.request["/api/products", "2xx"].count == 20
+    assert reader.totals.request["other", "5xx"].count == 1
+    assert reader.totals.results["dropped",] == 2
+    write(log, counted[-5:])
+    reader.read()
+    assert reader.totals.request["/api/products", "2xx"].count == 21
 
 
 def test_damaged_line_is_counted_and_the_rest_is_read(tmp_path: Path) -> None:
