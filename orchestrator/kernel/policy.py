@@ -78,8 +78,8 @@ def standing(rule: MakeRule) -> Iterator[Rule]:
         NO_SYN,
         "ACCEPT",
         "going-on",
-        "TCP that begins nothing: it belongs to a connection that was let through, or is older than "
-        "these rules, or reaches nobody.",
+        "TCP that begins nothing: its connection was let through, or is older than these rules, or "
+        "is none and reaches nobody.",
     )
     yield rule(
         "",
