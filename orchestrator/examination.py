@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -15,12 +14,17 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.kernel import iptables
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.linux import in_thread
-from orchestrator.preflight import listeners, missing_programs, overlapping_routes, taken_ports
+from orchestrator.preflight import (
+    foreign_names,
+    listeners,
+    missing_programs,
+    overlapping_routes,
+    taken_ports,
+)
 from orchestrator.presence import words
 from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import STACK_DIR
 from orchestrator.programs import SYSTEM_PATH
-from orchestrator.resource import State
 from orchestrator.users import FIRST_UID, LAST_UID
 
 
@@ -123,12 +127,6 @@ async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
     found += [fail("ports", reason, mend) for reason, mend in taken]
     found += [] if taken else [ok("ports", f"published: {listed}; free")]
     if os.geteuid() == 0:
-        foreign = []
-        for name, node in app.nodes.items():
-            if re.match("bridge:|netns:|veth:", name):
-                seen = await node.resource.observe()
-                if seen.state is State.FOREIGN:
-                    mend = "remove it, or use another name in the stack file"
-                    foreign.append(fail("names", f"{name}: {seen.detail}", mend))
+        foreign = [fail("names", reason, mend) for reason, mend in await foreign_names(app.nodes)]
         found += foreign or [ok("names", "no link or namespace of others has a name of ours")]
     return found

@@ -14,6 +14,7 @@ without a weight, which begins with a tab:
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ FIELDS, COUNTED_FIELDS = 10, 4
 HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
 OTHER = "other"
 EXACT_US, COARSE_US = 1, 1000  # what the edge's stamps resolve
+OWN = "6f726368"  # "orch": how trace ids of the orchestrator's own requests begin
 
 Pieces = list[tuple[int, int, float]]  # begin, end, weight: the part of the time that counts
 
@@ -62,6 +64,17 @@ class Request:
     @property
     def total_us(self) -> int:
         return self.root.left_us - self.root.arrived_us
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the orchestrator itself asked, not a user."""
+        return self.route == HEALTH or self.trace.startswith(OWN)
+
+
+def own_traceparent() -> tuple[str, str]:
+    """A new trace id that says that we ask, and the `traceparent` (W3C Trace Context) for it."""
+    trace = f"{OWN}{random.getrandbits(96):024x}"
+    return trace, f"00-{trace}-0000000000000001-01"
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.events import Outcome
+from orchestrator.path.spans import own_traceparent
 from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer, brief
 from orchestrator.resource import Observation, State
 
@@ -56,7 +57,8 @@ async def _ask(session: Any, request: Request, saved: dict[str, Any]) -> Answer:
     """One request; what `save` names is put into `saved`."""
     url = _fill(request.url, saved)
     what = f"{request.method} {url}"
-    headers = {key: _fill(value, saved) for key, value in request.headers.items()}
+    headers = {"traceparent": own_traceparent()[1]}  # no user's request
+    headers |= {key: _fill(value, saved) for key, value in request.headers.items()}
     body = None
     if request.body is not None:
         body = {key: _fill_value(value, saved) for key, value in request.body.items()}
