@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from orchestrator.path.spans import Request, parse, shares
+from orchestrator.path.spans import Request, parse, parse_counted, shares
 from orchestrator.path.totals import Totals
 
 ROTATE_BYTES = 16_000_000
@@ -138,9 +138,22 @@ class Reader:
         self._offsets[key] = offset + end
         now_s = time.time()
         lines = data[:end].decode(errors="replace").split("\n")[:-1]
+        # Those without a weight are few different ones: milliseconds, and a route.
+        counted = Counter(line for line in lines if line[:1] == "\t")
+        for line, times in counted.items():
+            self._count(line, times)
         for line in lines:
-            self._add(line, now_s)
+            if line[:1] != "\t":
+                self._add(line, now_s)
         return len(lines)
+
+    def _count(self, line: str, times: int) -> None:
+        try:
+            found = parse_counted(line)
+        except ValueError:
+            self.totals.drop(times)
+            return
+        self.totals.count(*found, times)
 
     def _add(self, line: str, now_s: float) -> None:
         try:
