@@ -81,7 +81,6 @@ def test_numbers_of_the_path_are_whole(width: int) -> None:
             "p95_ms": 100.5,
             "p99_ms": 200.5,
             "error_ratio": 0.01,
-            "own_rps": 1.0,
         },
         "hops": hops,
         "edges": ways,
