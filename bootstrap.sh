@@ -68,7 +68,8 @@ if $dev; then
     need ss iproute2
     need chromium-headless-shell chromium-headless-shell # a browser for the page's tests
 fi
-if $bench; then # Mininet, and brctl for its Linux bridge
+if $bench; then # Mininet, brctl for its Linux bridge, and a generator of load
+    need wrk wrk
     have mn || welcome+=(mininet)
     have brctl || welcome+=(bridge-utils)
 fi

@@ -94,6 +94,7 @@ class Templates:
             "stack": self._stack.name,
             "services": list(self._stack.services),
             "environment": settings,
+            "path_log": self._path_log(name),
         }
         try:
             return {
@@ -125,6 +126,11 @@ class Templates:
         if service not in self._whole.services:
             raise jinja2.UndefinedError(f"unknown service {service}")
         return self._whole.services[service].accounts
+
+    def _path_log(self, process: str) -> str:
+        """Where this process is to log requests for the supervisor; empty: it need not."""
+        service = self._stack.services.get(process.rpartition(":")[2])
+        return str(service.path_log) if service and service.path_log else ""
 
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""

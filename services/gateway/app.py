@@ -16,18 +16,15 @@ import os
 import secrets
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import aiohttp
 import redis.asyncio as redis
 import uvloop
 from aiohttp import web
 from gateway import description, sessions
-from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, read_body, runner
+from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, runner
 from gateway.sessions import REDIS
-from multidict import CIMultiDict
+from gateway.upstream import Upstream
 from pydantic import ValidationError
 from shared import log as logs
 from shared import metrics
@@ -39,7 +36,6 @@ from shared.hops import (
     Frame,
     frame,
     next_parent,
-    stamp_us,
 )
 from shared.notify import notify
 from shared.problem import CONTENT_TYPE, Problem, invalid
@@ -47,24 +43,11 @@ from shared.settings import setting
 
 log = logging.getLogger("gateway")
 
-RETRY_FOR_S = 10.0  # a service takes a second or two to come back
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
-CALL_TIMEOUT = aiohttp.ClientTimeout(total=12, sock_connect=1, sock_read=8)
-CONNECTIONS_PER_SERVICE = 64
+REDIS_CONNECTIONS = 64
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
-PASSED_BACK = (
-    "Content-Type",
-    "X-Cache",
-    "Location",
-    "Retry-After",
-    "Idempotent-Replayed",
-    NAME_HEADER,
-)
-
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-HTTP = web.AppKey("HTTP", aiohttp.ClientSession)
 REQUESTS = web.AppKey("REQUESTS", metrics.Requests)
 
 
@@ -117,84 +100,15 @@ async def _shed(_: web.Request) -> web.Response:
 
 
 async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if SENT_HEADER not in request.headers:
+    current = Frame("api-gateway") if SENT_HEADER in request.headers else None
+    frame.set(current)  # also over the one of the connection's request before
+    if current is None:
         return await handler(request)
-    current = Frame("api-gateway")
-    frame.set(current)
     response = await handler(request)
     resource = request.match_info.route.resource
     value = current.header(resource.canonical if resource else "other")
     response.headers[HEADER] = value
     return response
-
-
-class TimedRequest(aiohttp.ClientRequest):
-    """Stamped when it leaves: to make it and to find a connection is the gateway's own time."""
-
-    async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        if SENT_HEADER in self.headers:
-            self.headers[SENT_HEADER] = str(stamp_us())
-        return await super().send(conn)
-
-
-class Upstream:
-    """One service behind us."""
-
-    def __init__(self, name: str, base: str) -> None:
-        self.name, self._base = name, base
-
-    async def ask(
-        self, request: web.Request, path: str, *, may_repeat: bool, headers: dict[str, str]
-    ) -> web.Response:
-        """The service's answer to this request. Raises Problem 503 or 504.
-
-        A refused connection is always tried again; a broken one only if the request may be
-        made twice.
-        """
-        body = await read_body(request) if request.can_read_body else None
-        until = time.monotonic() + RETRY_FOR_S
-        pause_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._once(request, path, body, headers)
-            except aiohttp.ClientConnectorError as error:
-                reason: Exception = error
-            except TimeoutError as error:
-                raise Problem(504, f"{self.name} did not answer in time") from error
-            except aiohttp.ClientError as error:
-                reason = error
-                if not may_repeat:
-                    raise Problem(502, f"{self.name} broke off its answer") from error
-            if time.monotonic() + pause_s > until:
-                log.warning("%s: %s", self.name, reason)
-                away = {"Retry-After": "2"}
-                raise Problem(503, f"{self.name} does not answer", headers=away) from reason
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-
-    async def _once(
-        self, request: web.Request, path: str, body: bytes | None, headers: dict[str, str]
-    ) -> web.Response:
-        url = f"{self._base}{path}"
-        if request.query_string:
-            url += f"?{request.query_string}"
-        http, current = request.app[HTTP], frame.get()
-        result: str | int = "error"
-        below = received_us = None
-        sent_us = stamp_us()
-        if current is not None:
-            headers = {**headers, SENT_HEADER: str(sent_us)}
-        try:
-            async with http.request(request.method, url, data=body, headers=headers) as answer:
-                received_us = stamp_us()
-                text = await answer.read()
-                result, below = answer.status, answer.headers.get(HEADER)
-                sent_us = int(answer.request_info.headers.get(SENT_HEADER, sent_us))
-        finally:
-            if current is not None:
-                current.call(self.name, sent_us, result, below, received_us=received_us)
-        back = CIMultiDict({k: answer.headers[k] for k in PASSED_BACK if k in answer.headers})
-        return web.Response(body=text, status=answer.status, headers=back)
 
 
 def passed_on(request: web.Request) -> dict[str, str]:
@@ -218,7 +132,7 @@ async def health(_: web.Request) -> web.Response:
 async def deep_health(request: web.Request) -> web.Response:
     """Through a service to the database and back."""
     headers = {**passed_on(request), "Cache-Control": "no-cache"}
-    return await PRODUCTS.ask(request, "/ready", may_repeat=True, headers=headers)
+    return await PRODUCTS.ask(request, "/ready", headers)
 
 
 async def options(request: web.Request) -> web.Response:
@@ -232,12 +146,12 @@ async def options(request: web.Request) -> web.Response:
     upstream = ORDERS if request.path.startswith("/api/orders") else PRODUCTS
     headers = {**passed_on(request), FORWARDS_HEADER: str(int(forwards) - 1)}
     path = request.path.removeprefix("/api")
-    return await upstream.ask(request, path, may_repeat=True, headers=headers)
+    return await upstream.ask(request, path, headers)
 
 
 async def products(request: web.Request) -> web.Response:
     path = request.path.removeprefix("/api")
-    return await PRODUCTS.ask(request, path, may_repeat=True, headers=passed_on(request))
+    return await PRODUCTS.ask(request, path, passed_on(request))
 
 
 async def orders(request: web.Request) -> web.Response:
@@ -245,24 +159,17 @@ async def orders(request: web.Request) -> web.Response:
     if request.method == "POST":
         headers.setdefault("Idempotency-Key", f"gateway-{secrets.token_hex(16)}")
     path = request.path.removeprefix("/api")
-    return await ORDERS.ask(request, path, may_repeat=True, headers=headers)
+    return await ORDERS.ask(request, path, headers)
 
 
 async def on_startup(app: web.Application) -> None:
-    app[HTTP] = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit_per_host=CONNECTIONS_PER_SERVICE, limit=0, keepalive_timeout=30
-        ),
-        timeout=CALL_TIMEOUT,
-        auto_decompress=False,
-        request_class=TimedRequest,
-    )
-    app[REDIS] = sessions.connect(CONNECTIONS_PER_SERVICE)
+    app[REDIS] = sessions.connect(REDIS_CONNECTIONS)
 
 
 async def on_cleanup(app: web.Application) -> None:
     notify("STOPPING=1")
-    await app[HTTP].close()
+    for upstream in (PRODUCTS, ORDERS):
+        upstream.close()
     await app[REDIS].aclose()
 
 

@@ -11,14 +11,13 @@ import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from shared.account import Account
 from shared.fields import Whole
-from shared.hops import calling, frame, stamp_us
+from shared.hops import calling, stamp_us
 from shared.problem import Problem
-from shared.settings import setting
+from shared.rediscalls import HOP, answered, options
 
-REDIS_HOST = setting("REDIS_HOST")
 REDIS = web.AppKey("REDIS", redis.Redis)
+TIMEOUT_S = 1.0
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
 
@@ -54,7 +53,7 @@ class TimedConnection(redis.Connection):
     async def connect(self) -> None:
         if self.is_connected:  # asked for with every command, and there already
             return
-        with calling(REDIS_HOST):
+        with calling(HOP):
             await super().connect()
 
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
@@ -62,30 +61,14 @@ class TimedConnection(redis.Connection):
         await super().send_packed_command(*args, **kwargs)
 
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        result = "error"
-        try:
-            answer = await super().read_response(*args, **kwargs)
-            result = "ok"
-        except redis.ResponseError:
-            result = "ok"  # an answer, if not the one that was hoped for
-            raise
-        finally:
-            if current := frame.get():
-                current.call(REDIS_HOST, self._sent_us, result)
-        return answer
+        with answered(self._sent_us):
+            return await super().read_response(*args, **kwargs)
 
 
 def connect(connections: int) -> redis.Redis:
     """Connects when it is first needed, again after a break; `connections` at most."""
     pool = redis.ConnectionPool(
-        connection_class=TimedConnection,
-        host=REDIS_HOST,
-        port=int(setting("REDIS_PORT", "6379")),
-        credential_provider=Account(),
-        driver_info=None,  # it would tell the server of itself, which no account may
-        socket_timeout=1,
-        socket_connect_timeout=1,
-        max_connections=connections,
+        connection_class=TimedConnection, max_connections=connections, **options(TIMEOUT_S)
     )
     return redis.Redis.from_pool(pool)
 

@@ -24,6 +24,8 @@ database = Database()
 cache = Cache()
 
 COLUMNS = "id AS order_id, customer_id, product_id, quantity, total_price, status, created_at"
+ONE = f"SELECT {COLUMNS} FROM orders WHERE id = %s"
+PAGE = f"SELECT {COLUMNS} FROM orders WHERE customer_id = %s AND id < %s ORDER BY id DESC LIMIT %s"
 
 
 def _as_text(value: Any) -> Any:
@@ -74,13 +76,10 @@ def create() -> tuple[Response, int, dict[str, str]]:
         raise Problem(400, "Idempotency-Key must be 1 to 128 printable characters")
     fingerprint = hashlib.sha256(order.model_dump_json().encode()).digest()
 
-    def work(connection: Connection) -> tuple[int, bool]:
-        if key is not None and (known := _known(connection, key, fingerprint)):
-            return known, False
-        return _place(connection, order, key, fingerprint)
-
     try:
-        number, is_new = database.run(work)
+        number, is_new = database.run(
+            lambda connection: _place(connection, order, key, fingerprint)
+        )
     except psycopg.errors.UniqueViolation:
         # Another request with this key came first; its transaction is done by now.
         number, is_new = database.run(lambda c: (_known(c, key or "", fingerprint) or 0, False))
@@ -104,37 +103,49 @@ def _known(connection: Connection, key: str, fingerprint: bytes) -> int | None:
     return int(row["id"])
 
 
+# The whole order in one statement, which is one transaction, one round trip and one wait for
+# the disk. The product's row is locked from the UPDATE on: orders for one product queue there.
+PLACE = """
+WITH taken AS (
+    UPDATE products SET stock = stock - %(quantity)s
+    WHERE id = %(product_id)s AND stock >= %(quantity)s
+      AND (%(total_price)s::numeric IS NULL OR price * %(quantity)s = %(total_price)s)
+      AND NOT EXISTS (SELECT FROM orders WHERE idempotency_key = %(key)s)
+    RETURNING price * %(quantity)s AS total
+)
+INSERT INTO orders
+    (customer_id, product_id, quantity, total_price, idempotency_key, fingerprint)
+SELECT %(customer_id)s, %(product_id)s, %(quantity)s, total, %(key)s, %(fingerprint)s FROM taken
+RETURNING id
+"""
+
+
 def _place(
     connection: Connection, order: NewOrder, key: str | None, fingerprint: bytes
 ) -> tuple[int, bool]:
-    """Takes the stock and writes the order. The row's lock queues orders for one product."""
-    row = connection.execute(
-        "UPDATE products SET stock = stock - %s WHERE id = %s AND stock >= %s RETURNING price",
-        (order.quantity, order.product_id, order.quantity),
-    ).fetchone()
-    if row is None:
-        # A twin with our key may have taken the last of it while we waited for the lock.
-        if key is not None and (known := _known(connection, key, fingerprint)):
-            return known, False
-        raise _refusal(connection, order)
-    total = row["price"] * order.quantity
-    if order.total_price is not None and order.total_price != total:
-        raise Problem(422, f"total_price is {order.total_price}, but it costs {total}")
-    made = connection.execute(
-        "INSERT INTO orders (customer_id, product_id, quantity, total_price, idempotency_key,"
-        " fingerprint) VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
-        (order.customer_id, order.product_id, order.quantity, total, key, fingerprint),
-    ).fetchone()
-    assert made is not None
-    return int(made["id"]), True
+    """Takes the stock and writes the order, or finds the one that was made with this key.
+
+    Raises Problem 404, 409 or 422, psycopg.errors.UniqueViolation.
+    """
+    values = {**dict(order), "key": key, "fingerprint": fingerprint}
+    made = connection.execute(PLACE, values).fetchone()
+    if made is not None:
+        return int(made["id"]), True
+    # Also when a twin with our key took the last of it while we waited for the lock.
+    if key is not None and (known := _known(connection, key, fingerprint)):
+        return known, False
+    raise _refusal(connection, order)
 
 
 def _refusal(connection: Connection, order: NewOrder) -> Problem:
     row = connection.execute(
-        "SELECT stock FROM products WHERE id = %s", (order.product_id,)
+        "SELECT stock, price * %s AS total FROM products WHERE id = %s",
+        (order.quantity, order.product_id),
     ).fetchone()
     if row is None:
         return Problem(404, f"there is no product {order.product_id}")
+    if row["stock"] >= order.quantity and order.total_price not in (None, row["total"]):
+        return Problem(422, f"total_price is {order.total_price}, but it costs {row['total']}")
     return Problem(409, f"only {row['stock']} in stock", available=row["stock"])
 
 
@@ -142,11 +153,7 @@ def _refusal(connection: Connection, order: NewOrder) -> Problem:
 def order(number: int) -> Response:
     row = None
     if number < 2**63:
-        row = database.run(
-            lambda connection: connection.execute(
-                f"SELECT {COLUMNS} FROM orders WHERE id = %s", (number,)
-            ).fetchone()
-        )
+        row = database.run(lambda connection: connection.execute(ONE, (number,)).fetchone())
     if row is None:
         raise Problem(404, f"there is no order {number}")
     return jsonify(public(row))
@@ -157,8 +164,7 @@ def orders() -> Response:
     query = read_query(OrderQuery)
     rows = database.run(
         lambda connection: connection.execute(
-            f"SELECT {COLUMNS} FROM orders WHERE customer_id = %s AND id < %s"
-            " ORDER BY id DESC LIMIT %s",
+            PAGE,
             (query.customer_id, query.cursor or 2**63 - 1, query.limit + 1),
         ).fetchall()
     )

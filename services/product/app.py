@@ -22,6 +22,9 @@ database = Database()
 cache = Cache()
 
 COLUMNS = "id, sku, name, description, price, stock"
+PAGE = f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT %s OFFSET %s"
+TOTAL = "SELECT count(*) AS n FROM products"
+ONE = f"SELECT {COLUMNS} FROM products WHERE id = %s"
 
 
 class Page(BaseModel):
@@ -46,11 +49,8 @@ def products() -> Response:
     page = read_query(Page)
 
     def load(connection: Connection) -> bytes:
-        rows = connection.execute(
-            f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT %s OFFSET %s",
-            (page.limit, page.offset),
-        ).fetchall()
-        total = connection.execute("SELECT count(*) AS n FROM products").fetchone()
+        rows = connection.execute(PAGE, (page.limit, page.offset)).fetchall()
+        total = connection.execute(TOTAL).fetchone()
         count = total["n"] if total else 0
         found = {"products": [public(row) for row in rows], "total": count}
         return encode({**found, "limit": page.limit, "offset": page.offset})
@@ -61,9 +61,7 @@ def products() -> Response:
 @app.get("/products/<int:number>")
 def product(number: int) -> Response:
     def load(connection: Connection) -> bytes:
-        row = connection.execute(
-            f"SELECT {COLUMNS} FROM products WHERE id = %s", (number,)
-        ).fetchone()
+        row = connection.execute(ONE, (number,)).fetchone()
         if row is None:
             raise Problem(404, f"there is no product {number}")
         return encode(public(row))
@@ -75,7 +73,7 @@ def product(number: int) -> Response:
 
 def cached(key: str, load: Any) -> Response:
     """The answer from the cache; `Cache-Control: no-cache` asks the database itself."""
-    bypass = bool(request.cache_control.no_cache)
+    bypass = "Cache-Control" in request.headers and bool(request.cache_control.no_cache)
     body, how = cache.through(key, lambda: database.run(load), bypass=bypass)
     return Response(body, content_type="application/json", headers={"X-Cache": how})
 

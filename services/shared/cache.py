@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +11,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.account import Account
-from shared.hops import calling, frame, stamp_us
-from shared.settings import setting
+from shared.hops import calling, stamp_us
+from shared.rediscalls import HOP, answered, options
 
 log = logging.getLogger(__name__)
 
-HOP = setting("REDIS_HOST")  # services are called by their names
 VERSION = "products:version"  # goes up with every change of stock
 TTL_S = 30
 TIMEOUT_S = 0.5
@@ -36,17 +35,8 @@ class TimedConnection(redis.Connection):
         super().send_packed_command(command, check_health)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
-        result = "error"
-        try:
-            answer = super().read_response(*args, **kwargs)
-            result = "ok"
-        except redis.ResponseError:
-            result = "ok"  # an answer, if not the one that was hoped for
-            raise
-        finally:
-            if current := frame.get():
-                current.call(HOP, self._sent_us, result)
-        return answer
+        with answered(self._sent_us):
+            return super().read_response(*args, **kwargs)
 
 
 class Cache:
@@ -57,24 +47,18 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        pool = redis.ConnectionPool(
-            connection_class=TimedConnection,
-            host=setting("REDIS_HOST"),
-            port=int(setting("REDIS_PORT", "6379")),
-            credential_provider=Account(),
-            driver_info=None,  # it would tell the server of itself, which no account may
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
+        self._pool = redis.ConnectionPool(
+            connection_class=TimedConnection, retry=Retry(NoBackoff(), 1), **options(TIMEOUT_S)
         )
-        self._redis = redis.Redis(connection_pool=pool)
+        self._redis = redis.Redis(connection_pool=self._pool)
+        self._mine = threading.local()
 
     def through(self, key: str, load: Callable[[], bytes], *, bypass: bool) -> tuple[bytes, str]:
         """The value, and whether it was a `hit`, a `miss` or a `bypass`."""
         version = b""
         if not bypass:
             try:
-                found, value = self._redis.mget(VERSION, key)  # type: ignore[misc]
+                found, value = self._ask("MGET", VERSION, key)
             except redis.RedisError as error:
                 log.warning("redis: %s", error)
                 return load(), "miss"
@@ -92,9 +76,27 @@ class Cache:
     def invalidate(self) -> None:
         """Makes every stored answer stale. If Redis is away they go with their TTL."""
         try:
-            self._redis.incr(VERSION)
+            self._ask("INCRBY", VERSION, 1)
         except redis.RedisError as error:
             log.warning("redis: %s", error)
+
+    def _ask(self, *words: str | int) -> Any:
+        """A command that a request makes in any case. Raises redis.RedisError.
+
+        On a connection of this thread's own, since a pool's locks and lists would take as much
+        CPU again as the command.
+        """
+        connection: TimedConnection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = self._pool.make_connection()
+        command = connection.pack_command(*words)
+
+        def ask() -> Any:
+            connection.connect()
+            connection.send_packed_command(command)
+            return connection.read_response()
+
+        return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
 
     def ping(self) -> bool:
         try:

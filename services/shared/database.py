@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
-from shared.hops import calling
+from shared.hops import frame, stamp_us
 from shared.settings import passwords, setting
 
 T = TypeVar("T")
@@ -21,6 +22,15 @@ POOL_SIZE = 4  # one for each thread that serves requests
 WAIT_S = 3.0  # for a free connection, and for a server that is restarting
 PAUSE_S = 0.05
 REFUSED = "password authentication failed"  # libpq has no code for it: the server's words
+
+
+class TimedCursor(psycopg.Cursor[dict[str, Any]]):
+    """Turning values into what the server takes is the service's own time, not the server's."""
+
+    def _maybe_prepare_gen(self, *args: Any, **kwargs: Any) -> Any:
+        # Called when that is done. If psycopg should call it no more, it counts as the server's.
+        cast("TimedConnection", self.connection).sent_us = stamp_us()
+        return super()._maybe_prepare_gen(*args, **kwargs)
 
 
 class TimedConnection(psycopg.Connection[dict[str, Any]]):
@@ -38,9 +48,48 @@ class TimedConnection(psycopg.Connection[dict[str, Any]]):
                     raise
         return super().connect(*args, **kwargs, password=last)
 
-    def wait(self, *args: Any, **kwargs: Any) -> Any:
-        with calling(HOP):
-            return super().wait(*args, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sent_us = 0
+        self.received_us: int | None = None
+        self._cursors: dict[Any, TimedCursor] = {}
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> TimedCursor:
+        """On a cursor that is kept for the statement, which is a constant: psycopg need not find
+        out again of what types its values and columns are."""
+        cursor = self._cursors.get(query)
+        if cursor is None:
+            cursor = self._cursors[query] = cast("TimedCursor", self.cursor())
+        return cursor.execute(query, params, **options)
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        current = frame.get()
+        if current is None:
+            return super().wait(gen, *args, **kwargs)
+        self.sent_us, self.received_us, result = stamp_us(), None, "error"
+        try:
+            found = super().wait(self._stamped(gen), *args, **kwargs)
+            result = "ok"
+        finally:
+            current.call(HOP, self.sent_us, result, received_us=self.received_us)
+        return found
+
+    def _stamped(self, gen: Any) -> Generator[Any, Any, Any]:
+        """psycopg's exchange, and when the last of the answer came: to make rows of it is the
+        service's own time again."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                self.received_us = stamp_us()
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    def commit(self) -> None:
+        """The pool asks for it each time; a statement that commits itself leaves nothing to do."""
+        if self.pgconn.transaction_status != TransactionStatus.IDLE:
+            super().commit()
 
 
 class Database:
@@ -57,6 +106,8 @@ class Database:
                 "connect_timeout": 3,
                 "application_name": setting("DATABASE_USER"),
                 "row_factory": dict_row,
+                "cursor_factory": TimedCursor,
+                "autocommit": True,  # no round trips but the statement's own
             },
             min_size=1,
             max_size=POOL_SIZE,
@@ -68,10 +119,10 @@ class Database:
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """The work's result, in one transaction; done again while the server restarts.
+        """The work's result; done again while the server restarts.
 
-        So the work must be safe to repeat. Raises psycopg.OperationalError or PoolTimeout
-        when the server stays away.
+        Each statement is a transaction of its own, and the work must be safe to repeat.
+        Raises psycopg.OperationalError or PoolTimeout when the server stays away.
         """
         until = time.monotonic() + WAIT_S
         if self._pool.closed:

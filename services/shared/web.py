@@ -91,4 +91,4 @@ def read_body(model: type[M]) -> M:
 
 def read_query(model: type[M]) -> M:
     """The query string. Raises ValidationError."""
-    return model.model_validate(request.args.to_dict())
+    return model.model_validate(request.args.to_dict() if request.query_string else {})

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from rig import ROOT
 
-from bench import engine, network, resident, startup
+from bench import engine, network, requests, resident, startup
 from bench.rows import Part, Section, markdown, text
 
 # In the order of the report. Each measures in namespaces of its own and leaves nothing behind.
 PARTS: dict[str, Part] = {
     "network": network.measure,
     "startup": startup.measure,
+    "requests": requests.measure,
     "engine": engine.measure,
     "resident": resident.measure,
 }

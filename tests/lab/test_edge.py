@@ -17,7 +17,7 @@ import pytest
 import yaml
 from names import next_name
 from raw import Answer, ask, connect, receive
-from rig import HOST_ADDRESS, SHOP, World
+from rig import HOST_ADDRESS, SHOP, World, eventually
 from tricks import HEAD, POST, TRICKS
 
 EDGE, GATEWAY = ("127.0.0.1", 8080), ("10.0.0.20", 3000)
@@ -251,8 +251,13 @@ def test_input_forges_no_line_and_steers_no_terminal(shop: World) -> None:
         ):  # fmt: skip
             body = b"{}" if b"Content-Length" in head else b""
             assert once(shop, head + b"Connection: close\r\n\r\n" + body, address).status < 500
-    said = shop.orchestrator("logs", "--tail", "100000").ok().out
-    assert mark in said
+    once(shop, f"GET /{mark}-last HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+
+    def logged() -> str:
+        return shop.orchestrator("logs", "--tail", "100000").ok().out
+
+    eventually(lambda: f"{mark}-last" in logged())  # nginx writes in batches
+    said = logged()
     for path, data in written(shop).items():
         for line in data.split(b"\n"):
             assert not re.match(rb"\W*FORGED", line), path

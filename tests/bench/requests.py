@@ -1,0 +1,320 @@
+"""Requests at c = 50: the textbook services, the shop, and what its parts cost it.
+
+Every slice of load is short, and what is compared takes turns, forth and back, so that
+whatever else the machine does meets all of it alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import os
+import shlex
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from names import next_name
+from rig import HOST_ADDRESS, ROOT, World, sh
+
+from bench import cpu, variants, wrk
+from bench.rows import Bound, Row, Section, at_least, at_most, ratio, text
+
+SLICE_S, WARM_S = 2, 1
+STOCK = 1_000_000_000
+PAGE, ORDERS = "/api/products", "/api/orders"
+HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
+
+METHOD = (
+    f"wrk with {wrk.CONNECTIONS} keep-alive connections in slices of {SLICE_S} s, by turns, from "
+    "the lab's host; for the limits of the edge from outside, since the host itself has none. "
+    "Textbook is the same platform with Flask's own server, `requests`, and a connection for "
+    "every query, to PostgreSQL and Redis alike ([tests/bench/baseline](../tests/bench/baseline)). "
+    "Observed means hop accounting, the supervisor, Prometheus and its exporters; they stand "
+    "still while anything else is measured. Orders go to ten products, each with an "
+    "Idempotency-Key of its own; fsync is on, and after every slice the database is asked: all "
+    "acknowledged orders were there."
+)
+
+
+@dataclass
+class Lab:
+    """A platform that is up."""
+
+    world: World
+    observers: list[int]  # their process ids
+    database: str  # the namespace that PostgreSQL lives in
+
+    @contextlib.contextmanager
+    def awake(self, *, is_observed: bool) -> Iterator[None]:
+        """The observers are at work for the length of the block, if they are to."""
+        if is_observed:
+            self.signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGSTOP)
+
+    def signal(self, number: int) -> None:
+        for pid in self.observers:
+            os.kill(pid, number)
+
+    def flow_rules(self, verb: str) -> None:
+        """`on` or `off`: the rules that let only declared flows pass."""
+        words = (sys.executable, "-m", "bench.flowrules", verb, self.world.stack, self.world.host)
+        self.world.on_host("env", f"PYTHONPATH={ROOT}:{ROOT / 'tests'}", *words).ok()
+
+    def sql(self, statement: str) -> str:
+        """As the database's superuser, beside the database."""
+        (secret,) = self.world.state.glob("*/secrets/postgres-password")
+        words = ["psql", "-h", "127.0.0.1", "-U", "postgres", "-d", "shop", "-Atc", statement]
+        password = f"PGPASSWORD={secret.read_text()}"
+        return self.world.inside(self.database, "env", password, *words).ok().out.strip()
+
+
+@dataclass
+class Series:
+    """One way to ask one lab, and what was measured of it, round by round."""
+
+    name: str
+    lab: Lab
+    run: wrk.Run
+    base: str
+    is_observed: bool = False
+    has_flow_rules: bool = True
+    gets: list[wrk.Load] = field(default_factory=list)
+    posts: list[wrk.Load] = field(default_factory=list)
+    cpu_us: list[dict[str, float]] = field(default_factory=list)  # of one GET, by hop
+
+    def get(self) -> None:
+        if not self.has_flow_rules:
+            self.lab.flow_rules("off")
+        try:
+            with self.lab.awake(is_observed=self.is_observed):
+                wrk.get(self.run, self.base + PAGE, seconds=WARM_S)
+                before, machine_s = self._cpu_s(), cpu.machine_s()
+                load = wrk.get(self.run, self.base + PAGE, seconds=SLICE_S)
+                used = {hop: now - before[hop] for hop, now in self._cpu_s().items()}
+                used["all"] = cpu.machine_s() - machine_s
+        finally:
+            if not self.has_flow_rules:
+                self.lab.flow_rules("on")
+        if load.refused or load.lost:
+            raise SystemExit(f"{self.name}: {load}")
+        self.gets.append(load)
+        self.cpu_us.append({hop: s / load.requests * 1e6 for hop, s in used.items()})
+
+    def _cpu_s(self) -> dict[str, float]:
+        """Seconds so far of each hop's processes, and of the observers."""
+        found = {hop: sum(map(cpu.cpu_s, cpu.pids_inside(self.lab.world, hop))) for hop in HOPS}
+        return {**found, "observers": sum(map(cpu.cpu_s, self.lab.observers))}
+
+    def post(self) -> None:
+        customer = f"bench-{len(self.posts)}"
+        with self.lab.awake(is_observed=self.is_observed):
+            load = wrk.post(self.run, self.base + ORDERS, customer=customer, seconds=SLICE_S)
+        # wrk ends with requests under way: some of those are orders, too.
+        made = int(self.lab.sql(f"SELECT count(*) FROM orders WHERE customer_id = '{customer}'"))
+        told = load.requests - load.refused
+        if not told <= made <= told + wrk.CONNECTIONS + load.lost:
+            raise SystemExit(f"{self.name}: {told} orders acknowledged, {made} made")
+        if not told:
+            raise SystemExit(f"{self.name}: no order of {load.requests} was acknowledged")
+        self.posts.append(load)
+
+    def rates(self, loads: list[wrk.Load], name: str) -> Row:
+        return Row(f"{name}, {self.name}", [load.rate for load in loads], "/s")
+
+    def costs(self) -> Row:
+        """CPU of one GET, all of the machine's."""
+        return Row(self.name, [used["all"] for used in self.cpu_us], "µs")
+
+
+@dataclass(frozen=True)
+class Elsewhere(World):
+    """A world whose orchestrator and services are those of another checkout."""
+
+    checkout: Path = Path()
+
+    def words(self, *words: str | Path, stack: Path | None = None) -> list[str]:
+        there = ["env", "-C", str(self.checkout), f"PYTHONPATH={self.checkout}"]
+        return [
+            *there,
+            *super().words(*words, stack=stack or self.checkout / "services/stack.yaml"),
+        ]
+
+
+@contextlib.contextmanager
+def lab(
+    directory: Path,
+    name: str,
+    variant: Callable[[Path], Path],
+    *,
+    is_observed: bool = False,
+    database: str = "postgres-db",
+    checkout: Path | None = None,
+) -> Iterator[Lab]:
+    """A variant that is up, with stock for every order and its observers asleep."""
+    home = directory / name
+    home.mkdir(mode=0o755)
+    world = World.build(next_name(), home)
+    if checkout is None:
+        world = dataclasses.replace(world, stack=variant(home / "services"))
+    else:
+        world = Elsewhere(**vars(world), checkout=checkout)
+    try:
+        world.orchestrator("up", *(["--supervise"] if is_observed else [])).ok()
+        observers = []
+        if is_observed:
+            supervisor = world.orchestrator("status", "--json").json()["supervisor"]
+            observers = [supervisor, *cpu.pids_inside(world, "prometheus")]
+        found = Lab(world, observers, database)
+        found.sql(f"UPDATE products SET stock = {STOCK}")
+        found.signal(signal.SIGSTOP)
+        try:
+            yield found
+        finally:
+            found.signal(signal.SIGCONT)
+    finally:
+        world.orchestrator("down", "--volumes")
+        world.remove()
+
+
+def measure(rounds: int) -> Section:
+    """The part of `make bench`."""
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as labs:
+        home = Path(directory)
+        home.chmod(0o755)
+        slow = labs.enter_context(lab(home, "textbook", variants.textbook))
+        shop = labs.enter_context(lab(home, "shop", variants.shop, is_observed=True))
+        one = labs.enter_context(lab(home, "one", variants.loopback, database="nginx-lb"))
+        found = all_series(slow, shop, one)
+        for number in range(rounds):
+            for each in list(found.values())[:: -1 if number % 2 else 1]:
+                each.get()
+            for name in ("textbook", "observed"):
+                found[name].post()
+    return Section("Requests", rows(found), [METHOD, hops(found["observed"])])
+
+
+def all_series(slow: Lab, shop: Lab, one: Lab) -> dict[str, Series]:
+    def series(name: str, where: Lab, run: wrk.Run, base: str, **options: bool) -> Series:
+        return Series(name, where, run, f"http://{base}", **options)
+
+    host, outside = shop.world.on_host, shop.world.outside_
+    plain, free = variants.UNOBSERVED_PORT, variants.OPEN_PORT
+    inside = functools.partial(one.world.inside, "nginx-lb")
+    found = [
+        series("textbook", slow, slow.world.on_host, "127.0.0.1:8080"),
+        series("observed", shop, host, "127.0.0.1:8080", is_observed=True),
+        series("unobserved", shop, host, f"127.0.0.1:{plain}"),
+        series("every flow allowed", shop, host, f"127.0.0.1:{plain}", has_flow_rules=False),
+        series("from outside", shop, outside, f"{HOST_ADDRESS}:{plain}"),
+        series("from outside, no limits", shop, outside, f"{HOST_ADDRESS}:{free}"),
+        series("one namespace over loopback", one, inside, "127.0.0.1"),
+    ]
+    return {each.name: each for each in found}
+
+
+def rows(found: dict[str, Series]) -> list[Row]:
+    gets = {name: each.rates(each.gets, f"GET {PAGE}") for name, each in found.items()}
+    posts = {name: each.rates(each.posts, f"POST {ORDERS}") for name, each in found.items()}
+    middle = _times("p50 of textbook", [each.p50_us for each in found["textbook"].gets])
+    tail = _times("p99 of observed", [each.p99_us for each in found["observed"].gets])
+
+    def compared(name: str, part: str, whole: str, target: Bound) -> list[Row]:
+        """Throughput, and the processor's time, which other work on the machine moves less."""
+        costs = ratio(f"{name}: CPU, the other way", found[whole].costs(), found[part].costs())
+        return [ratio(name, gets[part], gets[whole], target), costs]
+
+    return [
+        gets["textbook"],
+        gets["observed"],
+        ratio("observed ÷ textbook", gets["observed"], gets["textbook"], at_least(12)),
+        middle,
+        tail,
+        ratio("p99 of observed ÷ p50 of textbook", tail, middle, at_most(1)),
+        posts["textbook"],
+        posts["observed"],
+        ratio("observed ÷ textbook", posts["observed"], posts["textbook"], at_least(10)),
+        gets["unobserved"],
+        *compared("observed ÷ unobserved", "observed", "unobserved", at_least(0.95)),
+        gets["every flow allowed"],
+        *compared(
+            "declared flows only ÷ every flow", "unobserved", "every flow allowed", at_least(0.97)
+        ),
+        gets["from outside"],
+        gets["from outside, no limits"],
+        *compared(
+            "limits of the edge ÷ none", "from outside", "from outside, no limits", at_least(0.97)
+        ),
+        gets["one namespace over loopback"],
+        *compared(
+            "namespaces and NAT ÷ loopback",
+            "unobserved",
+            "one namespace over loopback",
+            at_least(0.95),
+        ),
+    ]
+
+
+def _times(name: str, times_us: list[int]) -> Row:
+    return Row(f"GET {PAGE}, {name}", [each / 1e3 for each in times_us], "ms")
+
+
+def hops(series: Series) -> str:
+    """Where the CPU of one request goes."""
+    rounds = series.cpu_us
+    middles = {hop: statistics.median(used[hop] for used in rounds) for hop in rounds[0]}
+    shown = ", ".join(f"{hop} {us:.0f}" for hop, us in middles.items() if hop != "all")
+    return f"CPU of one GET, {series.name}, in µs: {shown}; all of it {middles['all']:.0f}."
+
+
+def against(rounds: int, revision: str) -> Section:
+    """The shop of this tree and of another revision, by turns."""
+    with tempfile.TemporaryDirectory() as directory, contextlib.ExitStack() as labs:
+        home = Path(directory)
+        home.chmod(0o755)
+        checkout = home / "checkout"
+        checkout.mkdir(mode=0o755)
+        line = f"git -C {ROOT} archive {shlex.quote(revision)} | tar -x -C {checkout}"
+        sh(f"set -o pipefail; {line}")
+        found = []
+        for name, where in ((revision, checkout), ("here", ROOT)):
+            up = lab(home, f"lab-{name}", variants.shop, is_observed=True, checkout=where)
+            each = labs.enter_context(up)
+            on_host = each.world.on_host
+            found.append(Series(name, each, on_host, "http://127.0.0.1:8080", is_observed=True))
+        for number in range(rounds):
+            for one in found[:: -1 if number % 2 else 1]:
+                one.get()
+                one.post()
+    before, now = found
+    gets = [each.rates(each.gets, "GET") for each in found]
+    posts = [each.rates(each.posts, "POST") for each in found]
+    measured = [
+        *gets,
+        ratio(f"GET, here ÷ {revision}", gets[1], gets[0]),
+        *posts,
+        ratio(f"POST, here ÷ {revision}", posts[1], posts[0]),
+    ]
+    return Section(f"Requests, here and at {revision}", measured, [hops(before), hops(now)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.requests")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--against", metavar="REVISION", help="compare with this revision instead")
+    given = parser.parse_args()
+    section = against(given.rounds, given.against) if given.against else measure(given.rounds)
+    sys.stdout.write(text([section]))
+
+
+if __name__ == "__main__":
+    main()
