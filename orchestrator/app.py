@@ -36,6 +36,7 @@ from orchestrator.events import (
 )
 from orchestrator.health import Health, hurried
 from orchestrator.identity import cut_by, identities, inner_connections, spaces, through
+from orchestrator.kernel.connections import Connection, resets
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import PATIENCE_S, lock
@@ -44,7 +45,6 @@ from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
 from orchestrator.processes import cgroup, procfs
-from orchestrator.processes.connections import Connection, resets
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.preload import Preload
 from orchestrator.processes.secrets import Secrets
