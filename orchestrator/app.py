@@ -9,12 +9,10 @@ import os
 import secrets as random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from orchestrator import document, former
 from orchestrator.engine.bus import Bus, Sight
@@ -35,12 +33,11 @@ from orchestrator.events import (
     RunStarted,
 )
 from orchestrator.health import Health, hurried
-from orchestrator.identity import cut_by, identities, inner_connections, spaces, through
-from orchestrator.kernel.connections import Connection, resets
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
+from orchestrator.places import make_directory
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
@@ -52,13 +49,8 @@ from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
 from orchestrator.regular import read_text
 from orchestrator.replay import (
-    Proof,
-    Radius,
-    missing_needs,
-    prove,
     radius,
     subgraph,
-    targets,
 )
 from orchestrator.resource import Observation, State
 from orchestrator.rotation import finish
@@ -66,40 +58,6 @@ from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
 from orchestrator.stackfile import parse_stack
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What a replay would touch, and the connections that would break by it."""
-
-    radius: Radius
-    broken: set[Connection]
-
-    def ordered(self, nodes: Iterable[str]) -> dict[str, list[str]]:
-        """Rebuilt, mended and felt nodes, in the given order."""
-        near = self.radius
-        groups = {"rebuilt": near.rebuilt, "mended": near.mended, "felt": near.felt}
-        return {key: [name for name in nodes if name in names] for key, names in groups.items()}
-
-    def breaking(self) -> Counter[str]:
-        """Connections that would break, by namespace."""
-        return Counter(each.namespace.partition(":")[2] for each in self.broken)
-
-    def document(self, what: str, nodes: Iterable[str]) -> dict[str, Any]:
-        """As JSON has it."""
-        breaking = dict(self.breaking())
-        return {"replay": what, **self.ordered(nodes), "connections_that_break": breaking}
-
-
-def replayed(result: Result, proof: Proof, seconds: float) -> dict[str, Any]:
-    """A replay's end, as JSON has it."""
-    return {
-        "outcome": result.outcome,
-        "seconds": round(seconds, 3),
-        "nodes_outside": proof.nodes,
-        "connections_alive": proof.connections,
-        "disturbed": proof.disturbed,
-    }
 
 
 def drifts(broken: Mapping[str, Observation], hung: Mapping[str, str]) -> list[DriftFound]:
@@ -170,13 +128,30 @@ class App:
         if bus := self._current.get("bus"):
             bus.emit(event)
 
-    async def up(self, sights: list[Sight], *, complain: Callable[[str], None]) -> Result:
-        """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
+    async def check(self) -> None:
+        """Raises HostError with whatever stands in the way of `up`."""
+        require_root()
+        require_here(self.lab)
+        with one_look():
+            await check_host(self.stack, self.lab, self.compiler, self.nodes)
+
+    async def up(
+        self,
+        sights: list[Sight],
+        *,
+        complain: Callable[[str], None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> Result:
+        """Brings everything about that is missing. Raises HostError, BusyError, SpecError.
+
+        `begin` is called when nothing stands in the way, before the first change.
+        """
         require_root()
         nodes = self.nodes
-        with lock(self.lab, "up", patience_s=PATIENCE_S):
-            require_here(self.lab)
-            await check_host(self.stack, self.lab, self.compiler)
+        async with lock(self.lab, "up", patience_s=PATIENCE_S):
+            await self.check()
+            make_directory(self.lab.state_dir)
+            begin()
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
@@ -200,24 +175,6 @@ class App:
     def _orphans(self) -> dict[str, Node]:
         same = self.text if not self.left_out else None
         return former.orphans(self.compiler, self.nodes, unless=same)
-
-    async def blast_radius(self, word: str, *, cascade: bool, with_deps: bool) -> Replay:
-        """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
-        require_root()
-        nodes = self.nodes
-        broken = frozenset(await self.broken(nodes))
-        whole = frozenset(nodes) - broken
-        wanted = targets(nodes, word, whole) if word else broken | frozenset(await self.hung())
-        found = radius(nodes, wanted, cascade=cascade)
-        if not with_deps:
-            found = replace(found, felt=frozenset())
-        if missing := missing_needs(nodes, found.touched, whole):
-            raise UsageError(
-                f"cannot replay {word}: it needs {', '.join(missing)}, which is not there\n"
-                "  mend: `orchestrator replay` without a name mends everything that is broken"
-            )
-        connections = await inner_connections(nodes)
-        return Replay(found, cut_by(connections, nodes, found.touched))
 
     async def broken(self, names: Collection[str]) -> dict[str, Observation]:
         """Of these nodes those that are not as wanted."""
@@ -250,7 +207,7 @@ class App:
         """Brings these nodes back, and what cannot live without them; `hung` ones, each with
         its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
-        with lock(self.lab, "heal"):
+        async with lock(self.lab, "heal"):
             self.compiler.secrets.restore()
             drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
@@ -259,44 +216,24 @@ class App:
                 "heal", acted, Action.ENSURE, sights, complain, rebuild=hung, first=drift
             )
 
-    def note(self, events: Iterable[Event]) -> None:
+    async def note(self, events: Iterable[Event]) -> None:
         """What is told and left as it is: into the journal. Nothing while a run is on."""
-        with contextlib.suppress(BusyError), lock(self.lab, "alert"):
-            book = journal.Journal(self.lab.journal)
-            first = journal.next_seq(self.lab.journal)
-            bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
-            bus.add(book.append)
-            for event in events:
-                bus.emit(event)
-            book.close()
-
-    async def replay(
-        self, plan: Replay, sights: list[Sight], *, complain: Callable[[str], None]
-    ) -> tuple[Result, Proof]:
-        """Rebuilds what the plan says, and proves that nothing else was disturbed."""
-        nodes, touched = self.nodes, plan.radius.touched
-        with lock(self.lab, "replay", patience_s=PATIENCE_S):
-            before = identities(nodes, self.compiler.netlink)
-            connections, resets_before = await inner_connections(nodes), await resets(spaces(nodes))
-            kept = connections - cut_by(connections, nodes, touched)
-            acted = subgraph(nodes, touched | plan.radius.felt)
-            result = await self.run(
-                "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
-            )
-            after = identities(nodes, self.compiler.netlink)
-            now, resets_after = await inner_connections(nodes), await resets(spaces(nodes))
-        outside = frozenset(nodes) - touched
-        fragile = through(kept, nodes, touched)
-        reset = {name for name, count in resets_after.items() if count != resets_before.get(name)}
-        proof = prove(before, after, outside, kept=kept, fragile=fragile, now=now, reset=reset)
-        return result, proof
+        with contextlib.suppress(BusyError):
+            async with lock(self.lab, "alert"):
+                book = journal.Journal(self.lab.journal)
+                first = journal.next_seq(self.lab.journal)
+                bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
+                bus.add(book.append)
+                for event in events:
+                    bus.emit(event)
+                book.close()
 
     async def down(
         self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]
     ) -> Result:
         """Takes everything of this lab away. Data stays unless `volumes`."""
         require_root()
-        with lock(self.lab, "down", patience_s=PATIENCE_S):
+        async with lock(self.lab, "down", patience_s=PATIENCE_S):
             nodes = {**self.nodes, **self._orphans()}
             result = await self.run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -12,10 +11,9 @@ from typing import NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from orchestrator.errors import BUG, INTERRUPTED, OrchestratorError
+from orchestrator.errors import BUG, DISK_ERRORS, INTERRUPTED, OrchestratorError
 from orchestrator.terminal import clean_lines
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 PROGRAM = "orchestrator"  # also when run by `python -m`, so that completion always works
 COMPLETE_VARIABLE = "_ORCHESTRATOR_COMPLETE"  # by which the shell's script asks for candidates
 
@@ -49,6 +47,26 @@ COMMANDS = {
 }
 
 
+def is_debugged() -> bool:
+    return bool(os.environ.get("ORCHESTRATOR_DEBUG"))
+
+
+def _debug(_: click.Context, __: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["ORCHESTRATOR_DEBUG"] = "1"  # for the supervisor that is started, too
+
+
+# Everywhere, so that it may also stand at the end of a command line.
+DEBUG = click.Option(
+    ["--debug"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_debug,
+    help="Show the traceback of an error.",
+)
+
+
 class Commands(click.Group):
     """Knows every command's name; loads its module when it is called."""
 
@@ -61,6 +79,9 @@ class Commands(click.Group):
         module = importlib.import_module(f"orchestrator.commands.{COMMANDS[cmd_name][0]}")
         found = getattr(module, cmd_name if cmd_name != "exec" else "exec_")
         assert isinstance(found, click.Command)
+        for each in found.commands.values() if isinstance(found, click.Group) else [found]:
+            if DEBUG not in each.params:
+                each.params.append(DEBUG)
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -79,18 +100,15 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="orchestrator")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def cli(ctx: click.Context, debug: bool) -> None:
+def cli() -> None:
     """Run a microservice platform on this host from kernel primitives alone."""
-    ctx.obj = {"debug": debug}
+
+
+cli.params.append(DEBUG)
 
 
 def main() -> None:
     """Every way out: 0 done, 1 failed, 2 wrong use, 3 host cannot, 4 busy, 130 interrupted."""
-    debug = "--debug" in sys.argv or bool(os.environ.get("ORCHESTRATOR_DEBUG"))
-    if debug:
-        sys.argv = [sys.argv[0], *(word for word in sys.argv[1:] if word != "--debug")]
     try:
         cli.main(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -104,23 +122,23 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OrchestratorError as error:
-        if debug:
+        if is_debugged():
             traceback.print_exc()
         click.echo(clean_lines(f"orchestrator: {error}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
-            _is_a_bug(error, debug=debug)
+            _is_a_bug(error)
         where = f": {error.filename}" if error.filename else ""
         click.echo(f"orchestrator: the disk does not do it: {error.strerror}{where}", err=True)
         click.echo("  mend: make room, or see what `df` and `dmesg` say", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort
-        _is_a_bug(error, debug=debug)
+        _is_a_bug(error)
 
 
-def _is_a_bug(error: Exception, *, debug: bool) -> NoReturn:
-    if debug:
+def _is_a_bug(error: Exception) -> NoReturn:
+    if is_debugged():
         traceback.print_exc()
     click.echo(clean_lines(f"orchestrator: {type(error).__name__}: {error}"), err=True)
     click.echo("  this is a bug; --debug shows where", err=True)

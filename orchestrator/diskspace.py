@@ -19,7 +19,8 @@ def full_places(lab: Lab) -> list[str]:
         there = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
         device = there.stat().st_dev
         disk = os.statvfs(there)
-        if device not in seen and (disk.f_bavail * disk.f_frsize < LOW_BYTES or _no_names(disk)):
+        is_full = disk.f_bavail * disk.f_frsize < LOW_BYTES or _no_names(disk)
+        if device not in seen and is_full and disk.f_blocks:  # procfs and the like have none
             what = "file names" if _no_names(disk) else "space"
             found.append(f"no {what} left in {path} ({use})\n  mend: make room there")
         seen.add(device)

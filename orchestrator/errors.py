@@ -18,11 +18,13 @@ An interrupted run ends with 130, a bug with 70.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BUG = 70  # EX_SOFTWARE of sysexits.h
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 class OrchestratorError(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -15,7 +14,13 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.kernel import iptables
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.linux import in_thread
-from orchestrator.preflight import listeners, missing_programs, overlapping_routes, taken_ports
+from orchestrator.preflight import (
+    foreign_names,
+    listeners,
+    missing_programs,
+    overlapping_routes,
+    taken_ports,
+)
 from orchestrator.presence import words
 from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import STACK_DIR
@@ -97,7 +102,10 @@ async def _network(app: App | None, version: str, links: Collection[str]) -> lis
         doctor.bridge_netfilter(hostfacts.setting("net.bridge.bridge-nf-call-iptables")),
         doctor.docker(links, tables, programs),
         doctor.firewall(tables, chains, programs, bridges),
-        doctor.ip_forward(hostfacts.setting("net.ipv4.ip_forward")),
+        doctor.ip_forward(
+            hostfacts.setting("net.ipv4.ip_forward"),
+            is_ours=await _is_there(app, "sysctl:ip_forward"),
+        ),
         doctor.reverse_path(hostfacts.setting("net.ipv4.conf.all.rp_filter")),
         doctor.conntrack(
             hostfacts.number("/proc/sys/net/netfilter/nf_conntrack_count"),
@@ -105,6 +113,11 @@ async def _network(app: App | None, version: str, links: Collection[str]) -> lis
         ),
     ]
     return [*found, *(await _claims(app, can_read_rules=tables is not None) if app else [])]
+
+
+async def _is_there(app: App | None, name: str) -> bool:
+    node = app.nodes.get(name) if app else None
+    return node is not None and (await node.resource.observe()).state is State.PRESENT
 
 
 async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
@@ -121,14 +134,8 @@ async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
         taken = [(f"port {port} is taken by {who}", mend) for port, who in listeners(ports).items()]
     listed = ", ".join(map(str, ports)) or "none"
     found += [fail("ports", reason, mend) for reason, mend in taken]
-    found += [] if taken else [ok("ports", f"published: {listed}; free")]
+    found += [] if taken else [ok("ports", f"published: {listed}; nobody else's")]
     if os.geteuid() == 0:
-        foreign = []
-        for name, node in app.nodes.items():
-            if re.match("bridge:|netns:|veth:", name):
-                seen = await node.resource.observe()
-                if seen.state is State.FOREIGN:
-                    mend = "remove it, or use another name in the stack file"
-                    foreign.append(fail("names", f"{name}: {seen.detail}", mend))
+        foreign = [fail("names", reason, mend) for reason, mend in await foreign_names(app.nodes)]
         found += foreign or [ok("names", "no link or namespace of others has a name of ours")]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -85,6 +86,14 @@ def cut_by(
     """Connections that end with a touched service's process."""
     services = {name for name in touched if isinstance(nodes[name].resource, Service)}
     return _with_end_in(connections, nodes, _namespaces(nodes, services))
+
+
+def by_places(connections: set[Connection]) -> Counter[str]:
+    """How many connections, each counted once, by the namespaces of their ends."""
+    places: dict[Collection[object], set[str]] = {}
+    for each in connections:
+        places.setdefault(each.ends, set()).add(each.namespace.partition(":")[2])
+    return Counter(" – ".join(sorted(names)) for names in places.values())
 
 
 def through(

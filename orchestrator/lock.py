@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
+from orchestrator.places import make_directory
 
 SHORT = ("heal", "alert")  # the supervisor's own work
 PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
@@ -42,17 +44,17 @@ def refuse_if_busy(lab: Lab) -> None:
         raise BusyError(_who_holds(path, lab.name))
 
 
-@contextlib.contextmanager
-def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncIterator[None]:
     """Holds the lab for the length of the block; the file tells who. Raises BusyError.
 
     With patience, work of the supervisor's is waited for: a person need not know of it.
     The file lies beside the lab's run directory, which `down` takes away while holding it,
     and goes when that is gone.
     """
-    lab.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    make_directory(lab.run_root)
     path = lab.lock_file
-    descriptor = _patiently(path, lab.name, time.monotonic() + patience_s)
+    descriptor = await _patiently(path, lab.name, time.monotonic() + patience_s)
     try:
         holder = {"pid": os.getpid(), "command": command, "since_s": time.monotonic()}
         with contextlib.suppress(OSError):  # a full disk: it is held without a name
@@ -67,14 +69,14 @@ def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _patiently(path: Path, lab: str, until_s: float) -> int:
+async def _patiently(path: Path, lab: str, until_s: float) -> int:
     while True:
         try:
             return _locked(path, lab)
         except BusyError:
             if time.monotonic() >= until_s or _holder(path).get("command") not in SHORT:
                 raise
-            time.sleep(PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
 
 
 def _locked(path: Path, lab: str) -> int:

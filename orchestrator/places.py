@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import DISK_ERRORS, UsageError
 from orchestrator.lab import Lab
 
 KINDS = {
@@ -36,6 +36,18 @@ def check_places(lab: Lab) -> None:
         _check(path, stat.S_IFREG, follow=False)
     for path in _entries(lab.state_dir / "secrets"):
         _check(path, stat.S_IFREG, follow=False)
+
+
+def make_directory(path: Path) -> None:
+    """With those above it. Raises UsageError where there cannot be one."""
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        raise UsageError(
+            f"cannot make {path}: {error.strerror}\n  mend: another --state-dir or --run-dir"
+        ) from error
 
 
 def _entries(directory: Path) -> Iterator[Path]:

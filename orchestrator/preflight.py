@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from orchestrator.engine.plan import Node
 from orchestrator.errors import HostError
 from orchestrator.kernel import iptables
 from orchestrator.kernel.netlink import Snapshot
 from orchestrator.lab import Lab
 from orchestrator.processes.sandbox import STACK_DIR
+from orchestrator.resource import State
 from orchestrator.spec import Stack
 from orchestrator.stack import Compiler
 
@@ -30,7 +32,7 @@ PACKAGES = {
 }
 
 
-async def check_host(stack: Stack, lab: Lab, compiler: Compiler) -> None:
+async def check_host(stack: Stack, lab: Lab, compiler: Compiler, nodes: Mapping[str, Node]) -> None:
     """Raises HostError with everything that stands in the way."""
     problems = [
         *missing_programs(stack, compiler),
@@ -39,6 +41,7 @@ async def check_host(stack: Stack, lab: Lab, compiler: Compiler) -> None:
     ]
     if not problems:
         problems += await taken_ports(stack, lab)
+        problems += await foreign_names(nodes)
     if problems:
         reasons = "\n".join(reason for reason, _ in problems)
         mends = "; ".join(dict.fromkeys(mend for _, mend in problems))
@@ -111,6 +114,18 @@ async def taken_ports(stack: Stack, lab: Lab) -> list[tuple[str, str]]:
             if redirects(rule.line, port):
                 mend = f"remove that rule, or publish another port for {published[port]}"
                 found.append((f"port {port} is already redirected by: {rule.line}", mend))
+    return found
+
+
+async def foreign_names(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
+    """Links and namespaces of others that have a name of ours."""
+    found = []
+    for name, node in nodes.items():
+        if name.partition(":")[0] in ("bridge", "netns", "veth"):
+            seen = await node.resource.observe()
+            if seen.state is State.FOREIGN:
+                mend = "remove it, or use another name in the stack file"
+                found.append((f"{name}: {seen.detail}", mend))
     return found
 
 

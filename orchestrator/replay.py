@@ -9,6 +9,7 @@ from orchestrator.engine.plan import Node
 from orchestrator.errors import UsageError
 from orchestrator.kernel.connections import Connection
 from orchestrator.needs import topological
+from orchestrator.terminal import counted
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.
 REBUILT_WITH = {
@@ -149,8 +150,8 @@ class Proof:
 
     def text(self) -> str:
         same = (
-            f"{self.nodes} nodes outside have the same namespace, index, pid and start time; "
-            f"{self.connections} connections between them are alive"
+            f"{counted(self.nodes, 'node')} outside: same namespace, index, pid and start time; "
+            f"{counted(self.connections, 'connection')} between them alive"
         )
         if not self.disturbed:
             return f"0 disturbed: {same}"
@@ -187,4 +188,5 @@ def prove(
         if each not in fragile and each.namespace in reset
     ]
     nodes = sum(name in outside for name in before)
-    return Proof(nodes, len(kept) - len(lost), tuple(disturbed))
+    alive = {each.ends for each in kept if each in now}
+    return Proof(nodes, len(alive), tuple(disturbed))

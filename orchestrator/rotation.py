@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engine.executor import Result
 from orchestrator.engine.plan import Node
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import OrchestratorError
 from orchestrator.events import Action, Outcome
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.processes.secrets import Phase, Rotation
@@ -34,14 +34,11 @@ Complain = Callable[[str], None]
 async def rotate(
     app: App, names: Collection[str], sights: list[Sight], *, complain: Complain
 ) -> Result:
-    """Exchanges these secrets, all without names. Raises UsageError, BusyError, and
-    OrchestratorError if the servers that have to learn them are not up."""
-    known = app.stack.secrets
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"unknown secret {unknown[0]}; known: {', '.join(known)}")
-    wanted = tuple(names or known)
+    """Exchanges these secrets, all without names. Raises BusyError, and OrchestratorError if
+    the servers that have to learn them are not up."""
+    wanted = tuple(names or app.stack.secrets)
     secrets = app.compiler.secrets
-    with lock(app.lab, "rotate", patience_s=PATIENCE_S):
+    async with lock(app.lab, "rotate", patience_s=PATIENCE_S):
         if under_way := secrets.rotation():
             result = await finish(app, under_way, sights, complain=complain)
             if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
@@ -68,11 +65,12 @@ async def finish(
     if rotation.phase is Phase.ACCEPT:
         _publish(app.nodes.values())
         jobs = app.compiler.rotating(rotation.names)
-        result = await app.run(
-            "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
-        )
-        if result.outcome is Outcome.FAILED:
-            return result
+        if jobs:
+            result = await app.run(
+                "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
+            )
+            if result.outcome is Outcome.FAILED:
+                return result
         secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())

@@ -207,7 +207,7 @@ class Supervisor:
         broken -= self._healings.given_up
         if lost := self._healings.give_up(broken, time.monotonic()):
             self._tell(f"given up: {', '.join(lost)} was {self._healings.told}")
-            self._app.note(HealingGivenUp(name, self._healings.told) for name in lost)
+            await self._app.note(HealingGivenUp(name, self._healings.told) for name in lost)
             broken -= frozenset(lost)
         if not broken:
             self._alerted = frozenset()
@@ -218,7 +218,7 @@ class Supervisor:
                 drift = [each for each in drifts(seen, hung) if each.node in broken]
                 told = "; ".join(f"{each.node}: {each.detail}" for each in drift)
                 self._tell(f"drift ({self._policy}): {told}")
-                self._app.note(drift)
+                await self._app.note(drift)
             return
         now_s = time.monotonic()
         due = {name for name in broken if self._healings.wait_s(name, now_s) == 0}

@@ -21,3 +21,8 @@ def whole_lines(data: bytes) -> list[str]:
     """The lines that have their end. A line feed ends one and nothing else does: str.splitlines
     takes U+2028 and others for an end, and what follows for a line of its own."""
     return [line.removesuffix(b"\r").decode(errors="replace") for line in data.split(b"\n")[:-1]]
+
+
+def counted(number: int, word: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -80,7 +80,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Verification:
-    """Every proof for one app, group by group; looks and asks, changes nothing."""
+    """Every proof for one app, group by group. Changes nothing itself; its
+    requests do what the stack's checks ask for."""
 
     app: App
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))

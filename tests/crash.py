@@ -18,6 +18,8 @@ from orchestrator.app import App
 from orchestrator.commands.target import Target
 from orchestrator.engine.bus import Sight
 from orchestrator.events import Record
+from orchestrator.lock import lock
+from orchestrator.rebuild import blast_radius, rebuild
 
 
 class Killer:
@@ -59,8 +61,9 @@ async def work(target: Target, app: App, command: str, sights: list[Sight]) -> N
     elif command == "heal":
         await app.heal(await app.broken(app.nodes), {}, complain=complain, sights=sights)
     else:
-        found = await app.blast_radius(command, cascade=False, with_deps=True)
-        await app.replay(found, sights, complain=complain)
+        async with lock(app.lab, "replay"):
+            found = await blast_radius(app, command, cascade=False, with_deps=True)
+            await rebuild(app, found, sights, complain=complain)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
+from orchestrator.terminal import counted
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -46,7 +47,7 @@ def validate(target: Target, file: Path | None) -> None:
         "check": len(stack.checks),
         "node": len(app.nodes),
     }
-    listed = [f"{count} {word}{'s' if count != 1 else ''}" for word, count in counts.items()]
+    listed = [counted(count, word) for word, count in counts.items()]
     click.echo(f"{target.stack_file}: valid: {', '.join(listed)}")
     for line in words(app.left_out):
         click.echo(f"  here {line}")

@@ -32,12 +32,13 @@ def _become(words: list[str], environment: dict[str, str]) -> None:
     os.execve(program, words, environment)
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True})
+# What follows NODE is COMMAND's, its options too.
+@click.command("exec", context_settings={"allow_interspersed_args": False})
 @target_options
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(target: Target, node: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND in NODE's network namespace, with its /etc/hosts."""
+    """Run COMMAND in NODE's network namespace, with its /etc/hosts. Options come before NODE."""
     name = _namespace(target.open(), node)
     _become(["ip", "netns", "exec", name, *command], dict(os.environ))
 

@@ -9,13 +9,17 @@ import time
 
 import click
 
-from orchestrator.app import App, Replay, replayed
+from orchestrator.app import App
 from orchestrator.commands.run import Finished, complain, json_option, run_to_end, watching
 from orchestrator.commands.target import Target, target_options
 from orchestrator.engine.executor import Result
 from orchestrator.events import Outcome
+from orchestrator.identity import by_places
+from orchestrator.lock import PATIENCE_S, lock
+from orchestrator.rebuild import Replay, blast_radius, rebuild, replayed
 from orchestrator.replay import Proof
 from orchestrator.sights.console import failure_report
+from orchestrator.terminal import counted
 
 
 @click.command()
@@ -34,30 +38,37 @@ def replay(
     that everything outside of it is the same afterwards.
     """
     app = target.enter()
-    found = asyncio.run(app.blast_radius(what, cascade=cascade, with_deps=not no_deps))
-    _announce(app, what, found, as_json=as_json)
+    options = {"cascade": cascade, "with_deps": not no_deps}
     if dry_run:
-        return
-    if not found.radius.touched:
-        if not as_json:
-            click.echo("nothing is broken, nothing was touched")
+        _announce(app, what, asyncio.run(blast_radius(app, what, **options)), as_json=as_json)
         return
     begun = time.monotonic()
     finished = Finished()
 
-    async def work() -> tuple[Result, Proof]:
-        return await app.replay(found, [*sights, finished], complain=complain)
+    async def work() -> tuple[Replay, Result, Proof] | None:
+        async with lock(app.lab, "replay", patience_s=PATIENCE_S):
+            found = await blast_radius(app, what, **options)
+            _announce(app, what, found, as_json=as_json)
+            near = found.radius
+            if not near.touched:
+                return None
+            with watching(app, as_json=as_json, nodes=near.touched | near.felt) as sights:
+                return found, *await rebuild(app, found, [*sights, finished], complain=complain)
 
-    with watching(app, as_json=as_json, nodes=found.radius.touched | found.radius.felt) as sights:
-        result, proof = run_to_end(app, work())
+    left = "what was taken away and not rebuilt is down; `orchestrator replay` goes on"
+    done = run_to_end(app, work(), left=left)
+    if done is None:
+        if not as_json:
+            click.echo("nothing is broken, nothing was touched")
+        return
+    found, result, proof = done
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
     if as_json:
         click.echo(json.dumps(replayed(result, proof, time.monotonic() - begun)))
     else:
-        click.echo(
-            f"replayed {len(found.radius.touched)} nodes in {time.monotonic() - begun:.2f} s"
-        )
+        nodes = counted(len(found.radius.touched), "node")
+        click.echo(f"replayed {nodes} in {time.monotonic() - begun:.2f} s")
         click.echo(proof.text())
     if proof.disturbed or result.outcome is Outcome.FAILED:
         sys.exit(1)
@@ -76,7 +87,7 @@ def _announce(app: App, what: str, found: Replay, *, as_json: bool) -> None:
     for key, names in found.ordered(app.nodes).items():
         if names:
             click.echo(f"{words[key]}: {', '.join(names)}")
-    if pairs := found.breaking():
+    if pairs := by_places(found.broken):
         text = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
         click.echo(f"connections that break: {text}")
     elif found.radius.touched:

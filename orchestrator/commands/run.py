@@ -90,12 +90,17 @@ def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json
     present = resident.find(app.lab)
     half_rotated = app.compiler.secrets.rotation() is not None
     outdated = present is not None and (half_rotated or present.digest != app.fingerprint())
-    if outdated or (present is not None and no_supervise):
-        resident.stop(app.lab)  # it would bring back what was before
-        present = None
-    started_first = live and present is None
+    is_left = present is not None and not (outdated or no_supervise)
+    started_first = live and not is_left
     if started_first:
+        asyncio.run(app.check())
+        resident.stop(app.lab)
         present = supervised(app, target, "--after", str(os.getpid()))
+
+    def begin() -> None:
+        if not (is_left or started_first):
+            resident.stop(app.lab)  # it would bring back what was before
+
     if live and present is not None:
         click.echo(f"page: {pagenote.wait(app.lab, present.pid)}", err=as_json)
     begun = time.monotonic()
@@ -105,10 +110,12 @@ def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json
 
     async def work() -> Result:
         try:
-            result = await app.up([*sights, finished], complain=complain)
+            result = await app.up([*sights, finished], complain=complain, begin=begin)
         except BusyError:
             raise  # the host is in use by whoever was first
         except BaseException:
+            if started_first:
+                resident.stop(app.lab)
             await target.leave(app)
             raise
         await target.leave(app)
@@ -122,7 +129,7 @@ def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
-    if not (no_supervise or present):
+    if not (no_supervise or is_left or started_first):
         supervised(app, target)
     if as_json:
         return
@@ -148,6 +155,17 @@ def supervised(app: App, target: Target, *more: str) -> resident.Resident | None
     return found
 
 
+@contextlib.contextmanager
+def resting(app: App, target: Target) -> Iterator[None]:
+    """The supervisor is away meanwhile, and comes back however this ends."""
+    was_there = resident.stop(app.lab)
+    try:
+        yield
+    finally:
+        if was_there:
+            supervised(target.open(), target)
+
+
 @click.command()
 @click.option("--volumes", is_flag=True, help="Data, secrets, logs and journal too.")
 @json_option
@@ -171,7 +189,8 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         return result
 
     with watching(app, as_json=as_json) as sights:
-        result = run_to_end(app, work())
+        left = "the rest is still up; `orchestrator down` again goes on"
+        result = run_to_end(app, work(), left=left)
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         sys.exit(1)
@@ -181,8 +200,10 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
 
 
-def run_to_end(app: App, work: Coroutine[None, None, T]) -> T:
-    """The work's result; an interrupted run ends the process with 130.
+def run_to_end(
+    app: App, work: Coroutine[None, None, T], *, left: str = "what worked stays up"
+) -> T:
+    """The work's result; an interrupted run ends the process with 130, and says what is left.
 
     SIGINT and SIGTERM cancel it once; a second one ends the process at once.
     """
@@ -206,5 +227,5 @@ def run_to_end(app: App, work: Coroutine[None, None, T]) -> T:
     try:
         return asyncio.run(stoppable())
     except asyncio.CancelledError:
-        click.echo("interrupted: what worked stays up", err=True)
+        click.echo(f"interrupted: {left}", err=True)
         sys.exit(INTERRUPTED)

@@ -10,21 +10,24 @@ from typing import Any
 
 import click
 
-from orchestrator import resident
 from orchestrator.app import App
 from orchestrator.commands.run import (
     Finished,
     complain,
     json_option,
+    resting,
     run_to_end,
-    supervised,
     watching,
 )
 from orchestrator.commands.target import Target, target_options
-from orchestrator.errors import HostError
+from orchestrator.errors import HostError, UsageError
 from orchestrator.events import Outcome
+from orchestrator.lock import refuse_if_busy
 from orchestrator.sights.console import failure_report
 
+HALF_ROTATED = (
+    "it serves with the old secrets and the new ones; `orchestrator secrets rotate` or `up` goes on"
+)
 HOUR_S, DAY_S = 3600, 86_400
 
 
@@ -96,24 +99,23 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     from orchestrator import rotation
 
     app = target.enter()
-    # It would take what it knows for what is wanted, and restart services with old secrets.
-    was_there = resident.stop(app.lab)
+    known = app.stack.secrets
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"unknown secret {unknown[0]}; known: {', '.join(known)}")
+    refuse_if_busy(app.lab)
     begun = time.monotonic()
     finished = Finished()
-    with watching(app, as_json=as_json) as sights:
+    # A supervisor takes what it knows for what is wanted, and would restart services with that.
+    with resting(app, target), watching(app, as_json=as_json) as sights:
         result = run_to_end(
-            app, rotation.rotate(app, names, [*sights, finished], complain=complain)
+            app,
+            rotation.rotate(app, names, [*sights, finished], complain=complain),
+            left=HALF_ROTATED,
         )
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
-        click.echo(
-            "not finished: it serves with the old secrets and the new ones; "
-            "`orchestrator secrets rotate` or `up` goes on",
-            err=True,
-        )
+        click.echo(f"not finished: {HALF_ROTATED}", err=True)
         sys.exit(1)
-    if was_there:
-        supervised(target.open(), target)
     if not as_json:
         count = len(names or app.stack.secrets)
         click.echo(f"rotated {count} secrets in {time.monotonic() - begun:.2f} s")

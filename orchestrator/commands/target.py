@@ -122,7 +122,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         "--host-netns",
-        default="",
+        default=None,
         metavar="NAME",
         envvar="ORCHESTRATOR_HOST_NETNS",
         help="Network namespace to use as the lab's host; made if it does not exist.",
@@ -146,14 +146,17 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *args: Any,
         stack: Path | None,
-        host_netns: str,
+        host_netns: str | None,
         private: bool,
         state_dir: Path,
         run_dir: Path,
         **kwargs: Any,
     ) -> Any:
+        if host_netns == "":  # a script's empty variable must not mean the host itself
+            raise UsageError("--host-netns needs a name; without the option the host is meant")
         host = host_netns or ("lab" if private else "")
-        return command(Target(stack, host, state_dir, run_dir), *args, **kwargs)
+        target = Target(stack, host, state_dir.absolute(), run_dir.absolute())
+        return command(target, *args, **kwargs)
 
     return wrapped
 

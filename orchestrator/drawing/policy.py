@@ -140,5 +140,7 @@ def explained(chart: Chart) -> str:
         count = human_count(each.connections) if each.state == LIVE else f"✗ {each.state}"
         lines.append(f"{each.source} → {each.service}: {count}")
         lines += [f"    {rule}" for rule in each.rules]
-        lines += [f"    {line}" for line in textwrap.wrap(each.why, WHY_WIDTH)]
+        lines += [
+            f"    {line}" for line in textwrap.wrap(each.why, WHY_WIDTH, break_on_hyphens=False)
+        ]
     return "".join(f"{printable(line)}\n" for line in lines)

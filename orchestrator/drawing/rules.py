@@ -148,7 +148,8 @@ def as_text(found: Sequence[Row], live: Tables, *, explain: bool) -> str:
             lines.append(f"{'':19}{'':{width}}  met after {row.before} rules of others")
         if explain:
             indent = " " * (width + 21)
-            lines += [indent + line for line in textwrap.wrap(row.why, WHY_WIDTH)]
+            why = textwrap.wrap(row.why, WHY_WIDTH, break_on_hyphens=False)
+            lines += [indent + line for line in why]
     return "\n".join(printable(line).rstrip() for line in lines[1:]) + "\n"
 
 

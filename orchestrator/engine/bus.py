@@ -40,4 +40,4 @@ class Bus:
                 sight(record)
             except Exception as error:  # noqa: BLE001 - whatever a sight does wrong is its own
                 self._sights.remove(sight)
-                self._broken(f"{getattr(sight, '__qualname__', sight)}: {error}")
+                self._broken(f"{getattr(sight, '__qualname__', type(sight).__name__)}: {error}")

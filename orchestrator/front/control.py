@@ -26,14 +26,16 @@ from typing import Any
 
 from aiohttp import web
 
-from orchestrator.app import App, replayed
+from orchestrator.app import App
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.events import Outcome, Record, encode
 from orchestrator.front.guard import no_browsers
 from orchestrator.front.metrics import Metrics
 from orchestrator.front.problems import problems
 from orchestrator.lab import Lab
+from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.path.watch import PathWatch
+from orchestrator.rebuild import blast_radius, rebuild, replayed
 from orchestrator.sights import journal
 from orchestrator.status import status_of
 
@@ -119,7 +121,9 @@ class Control:
     async def trace(self, request: web.Request) -> web.Response:
         found = self._watched().trace(request.match_info["word"])
         if found is None:
-            raise web.HTTPNotFound(reason="no such request is kept")
+            words = "no user has asked yet: `orchestrator trace --list`"
+            is_last = request.match_info["word"] == "last"
+            raise web.HTTPNotFound(reason=words if is_last else "no such request is kept")
         return web.json_response(found)
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -146,18 +150,20 @@ class Control:
             request, {"what": "", "cascade": False, "deps": True, "dry_run": False}
         )
         app = self._app
-        found = await app.blast_radius(
-            want["what"], cascade=want["cascade"], with_deps=want["deps"]
-        )
-        begun = time.monotonic()
-        async with _lines(request) as write:
-            await write(json.dumps(found.document(want["what"], app.nodes)))
-            if found.radius.touched and not want["dry_run"]:
-                await _tell(
-                    write,
-                    lambda sight: app.replay(found, [sight], complain=_nobody),
-                    lambda done: replayed(done[0], done[1], time.monotonic() - begun),
-                )
+        held = lock(app.lab, "replay", patience_s=PATIENCE_S)
+        async with contextlib.nullcontext() if want["dry_run"] else held:
+            found = await blast_radius(
+                app, want["what"], cascade=want["cascade"], with_deps=want["deps"]
+            )
+            begun = time.monotonic()
+            async with _lines(request) as write:
+                await write(json.dumps(found.document(want["what"], app.nodes)))
+                if found.radius.touched and not want["dry_run"]:
+                    await _tell(
+                        write,
+                        lambda sight: rebuild(app, found, [sight], complain=_nobody),
+                        lambda done: replayed(done[0], done[1], time.monotonic() - begun),
+                    )
         return write.response
 
     async def down(self, request: web.Request) -> web.StreamResponse:

@@ -20,8 +20,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as Sample
 
 from orchestrator.linux import in_thread
+from orchestrator.path.spans import HEALTH
 from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key, added_up
-from orchestrator.path.view import HEALTH
 from orchestrator.path.watch import PathWatch
 
 # A scrape has a budget (1,500 samples for the shop), and buckets are most of it. So no bucket

@@ -24,6 +24,11 @@ class Connection:
     remote_port: int
     cookie: int  # the kernel's own number of the end
 
+    @property
+    def ends(self) -> frozenset[tuple[IPv4Address, int]]:
+        """The same for both ends."""
+        return frozenset({(self.local, self.local_port), (self.remote, self.remote_port)})
+
 
 async def established(namespaces: Mapping[str, Path]) -> set[Connection]:
     """All ends in the namespaces, by the names given."""

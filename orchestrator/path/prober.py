@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.path.spans import Request
+from orchestrator.path.spans import Request, own_traceparent
 from orchestrator.path.totals import Histogram, Key
 
 CLIENT = "client"  # what the other end of the first way is called
@@ -51,15 +50,15 @@ class Prober:
 
     async def probe(self) -> None:
         """One request; whatever goes wrong is counted, never raised."""
-        trace = f"{random.getrandbits(128) or 1:032x}"
         try:
             # In a thread of its own: the event loop has other things to do in between, and
             # their time is none of the path's.
-            await asyncio.to_thread(self._ask, trace)
+            await asyncio.to_thread(self._ask)
         except (OSError, ValueError):
             self.results["error",] += 1
 
-    def _ask(self, trace: str) -> None:
+    def _ask(self) -> None:
+        trace, parent = own_traceparent()
         # Asking the resolver for localhost would take longer than to connect.
         host = "127.0.0.1" if self._host == LOCALHOST else self._host
         begun_us = _now_us()
@@ -67,7 +66,7 @@ class Prober:
             sent_us = _now_us()
             connection.sendall(
                 f"GET {self._path} HTTP/1.1\r\n{self._headers}Connection: close\r\n"
-                f"traceparent: 00-{trace}-0000000000000001-01\r\n\r\n".encode()
+                f"traceparent: {parent}\r\n\r\n".encode()
             )
             head = connection.recv(READ_BYTES)
             first_us = _now_us()

@@ -21,21 +21,26 @@ from orchestrator.path.totals import Totals
 ROTATE_BYTES = 16_000_000
 CHUNK_BYTES = 500_000  # about 25 ms of work
 SAVE_EVERY_S = 1.0
-KEPT, KEPT_LAST = 1000, 100
+KEPT, KEPT_LAST, KEPT_OWN = 1000, 100, 100
 
 
 class Traces:
     """Requests that can be looked at again: the last ones, and 1 in N over a longer time.
 
     Which ones is said by the trace id alone, so every hop of a path would choose the same.
+    Our own requests come each second: they never take the place of a user's.
     """
 
     def __init__(self, one_in: int) -> None:
         self._one_in = one_in
         self._last: deque[tuple[float, Request]] = deque(maxlen=KEPT_LAST)
         self._kept: deque[tuple[float, Request]] = deque(maxlen=KEPT)
+        self._own: deque[tuple[float, Request]] = deque(maxlen=KEPT_OWN)
 
     def add(self, request: Request, at_s: float) -> None:
+        if request.is_own:
+            self._own.append((at_s, request))
+            return
         self._last.append((at_s, request))
         with contextlib.suppress(ValueError):
             if int(request.trace[-8:], 16) % self._one_in == 0:
@@ -43,7 +48,7 @@ class Traces:
 
     def recent(self) -> list[tuple[float, Request]]:
         """All that are kept, the newest first: wall clock in seconds, request."""
-        found = {each.trace: (at_s, each) for at_s, each in [*self._kept, *self._last]}
+        found = {each.trace: (at_s, each) for at_s, each in [*self._kept, *self._last, *self._own]}
         return sorted(found.values(), key=lambda pair: -pair[0])
 
 

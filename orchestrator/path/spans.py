@@ -10,11 +10,14 @@ or, where the edge can only tell milliseconds, its `$request_time` and three emp
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 FIELDS = 9
 EXACT_US, COARSE_US = 1, 1000  # what the edge's stamps resolve
+HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
+OWN = "6f726368"  # "orch": how trace ids of the orchestrator's own requests begin
 
 Pieces = list[tuple[int, int, float]]  # begin, end, weight: the part of the time that counts
 
@@ -56,6 +59,17 @@ class Request:
     def total_us(self) -> int:
         return self.root.left_us - self.root.arrived_us
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the orchestrator itself asked, not a user."""
+        return self.route == HEALTH or self.trace.startswith(OWN)
+
+
+def own_traceparent() -> tuple[str, str]:
+    """A new trace id that says that we ask, and the `traceparent` (W3C Trace Context) for it."""
+    trace = f"{OWN}{random.getrandbits(96):024x}"
+    return trace, f"00-{trace}-0000000000000001-01"
+
 
 @dataclass(slots=True)
 class Shares:
@@ -74,7 +88,7 @@ def parse(line: str, edge: str) -> Request:
     arrived, sent, answered, done, status, upstream, trace, path, below = fields
     is_exact = done != ""
     root = Stay(edge, int(arrived), int(done)) if is_exact else Stay(edge, 0, _ms(arrived))
-    route = "/health" if path == "/health" else "other"
+    route = HEALTH if path == HEALTH else "other"
     if upstream != "-":
         result = upstream.rpartition(" ")[2]  # of the last one, where the first was refused
         if below != "-":

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.path.spans import Request, Shares, Stay
+from orchestrator.path.spans import HEALTH, Request, Shares, Stay
 
 # 1-2.5-5 steps from 25 µs to 5 s; objectives at 100 ms and 250 ms are bounds, too.
 BOUNDS_US = tuple(
@@ -66,10 +66,12 @@ class Totals:
     # By route and bucket; these are not kept over ends.
     exemplars: dict[Key, dict[int, Exemplar]] = field(default_factory=dict)
     routes: set[str] = field(default_factory=set)
+    own: int = 0  # of the requests those that the orchestrator made; since the beginning
 
     def add(self, request: Request, found: Shares, *, at_s: float) -> None:
         """One request with its shares."""
         route = self._known(request.route)
+        self.own += request.is_own and request.route != HEALTH
         total_us = request.total_us
         key = (route, code_class(str(request.status)))
         _of(self.request, key).add(total_us)

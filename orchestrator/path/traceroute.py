@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.path.spans import own_traceparent
 
 ROUNDS = 15
 MAX_HOPS = 8
@@ -67,7 +68,7 @@ async def _step(host: str, port: int, path: str, forwards: int) -> Step:
             begun = time.perf_counter()
             writer.write(
                 f"OPTIONS {path} HTTP/1.1\r\nHost: {host}\r\nMax-Forwards: {forwards}\r\n"
-                "User-Agent: orchestrator\r\n\r\n".encode()
+                f"User-Agent: orchestrator\r\ntraceparent: {own_traceparent()[1]}\r\n\r\n".encode()
             )
             name = await asyncio.wait_for(_answer(reader), TIMEOUT_S)
             times_ms.append((time.perf_counter() - begun) * 1000)

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.path.spans import EXACT_US, Request, Stay
+from orchestrator.path.spans import EXACT_US, HEALTH, Request, Stay
 from orchestrator.path.totals import Histogram, Key, Totals, added_up, quantile_us
 
 WINDOW_S = 10.0
-HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
 FAILED = ("5xx", "error")
-TRACES_SHOWN = 20
+TRACES_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +21,7 @@ class _Moment:
     at_s: float
     tables: dict[str, dict[Key, Histogram]]
     edges: dict[Key, int]
+    own: int
 
 
 class Window:
@@ -40,7 +40,7 @@ class Window:
             }
             for name in ("request", "hop", "transit")
         }
-        self._moments.append(_Moment(now_s, tables, copy.copy(totals.edges)))
+        self._moments.append(_Moment(now_s, tables, copy.copy(totals.edges), totals.own))
         while self._moments[-1].at_s - self._moments[0].at_s > WINDOW_S:
             self._moments.popleft()
 
@@ -54,9 +54,7 @@ class Window:
             "hops": [],
             "edges": [],
             "slowest": None,
-            "traces": [trace_row(at_s, each) for at_s, each in traces if each.route != HEALTH][
-                :TRACES_SHOWN
-            ],
+            "traces": _shown(traces),
         }
         if len(self._moments) < 2:
             return empty
@@ -78,6 +76,7 @@ class Window:
             "window_s": round(seconds, 1),
             "request": {
                 "rate_rps": round(whole.count / seconds, 2),
+                "own_rps": round((last.own - first.own) / seconds, 2),
                 **_times(whole),
                 "error_ratio": failed / whole.count,
             },
@@ -85,6 +84,13 @@ class Window:
             "edges": _edge_rows(ways, calls, seconds),
             "slowest": slowest["name"] if slowest else None,
         }
+
+
+def _shown(traces: list[tuple[float, Request]]) -> list[dict[str, Any]]:
+    """Users' last requests; below them our own last one, to see a way when nobody asks."""
+    users = [pair for pair in traces if not pair[1].is_own][:TRACES_SHOWN]
+    own = [pair for pair in traces if pair[1].is_own and pair[1].route != HEALTH][:1]
+    return [trace_row(*pair) for pair in users + own]
 
 
 def _hop_row(
@@ -180,6 +186,7 @@ def trace_row(at_s: float, request: Request) -> dict[str, Any]:
         "path": request.path,
         "status": request.status,
         "total_ms": _ms(request.total_us),
+        "own": request.is_own,
     }
 
 

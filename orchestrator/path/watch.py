@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.path.prober import CLIENT, Prober
 from orchestrator.path.reader import Reader
 from orchestrator.path.spans import Request
-from orchestrator.path.view import HEALTH, Window, trace_row, waterfall
+from orchestrator.path.view import Window, trace_row, waterfall
 from orchestrator.processes import procfs
 
 READ_EVERY_S = 0.25
@@ -88,9 +88,9 @@ class PathWatch:
         return [trace_row(at_s, request) for at_s, request in self.reader.traces.recent()]
 
     def trace(self, word: str) -> dict[str, Any] | None:
-        """`last`, or the one whose id begins so, as a waterfall."""
+        """`last` of a user, or the one whose id begins so, as a waterfall."""
         if word == "last":
-            rows = (pair for pair in self.reader.traces.recent() if pair[1].route != HEALTH)
+            rows = (pair for pair in self.reader.traces.recent() if not pair[1].is_own)
             found = next(rows, None)
         else:
             found = self.reader.find(word)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.events import Outcome
+from orchestrator.path.spans import own_traceparent
 from orchestrator.processes import exchange
 from orchestrator.processes.probes import Answer, brief
 from orchestrator.resource import Observation, State
@@ -49,7 +50,8 @@ async def _ask(request: Request, saved: dict[str, Any]) -> Answer:
     """One request; what `save` names is put into `saved`."""
     url = _fill(request.url, saved)
     what = f"{request.method} {url}"
-    headers = {key: _fill(value, saved) for key, value in request.headers.items()}
+    headers = {"traceparent": own_traceparent()[1]}  # no user's request
+    headers |= {key: _fill(value, saved) for key, value in request.headers.items()}
     body = b""
     if request.body is not None:
         filled = {key: _fill_value(value, saved) for key, value in request.body.items()}

@@ -20,7 +20,7 @@ from orchestrator.events import (
     StepRetried,
     encode,
 )
-from orchestrator.terminal import clean, clean_lines
+from orchestrator.terminal import clean, clean_lines, counted
 
 
 class JsonLines:
@@ -54,7 +54,7 @@ def line(event: Event) -> str:
     """The event in one line; empty for those that only machines care for."""
     match event:
         case RunStarted(command=command, nodes=nodes):
-            return f"{command}: {len(nodes)} nodes"
+            return f"{command}: {counted(len(nodes), 'node')}"
         case StepRetried(node=node, attempt=attempt, delay_s=delay_s, reason=reason):
             return f"{node}: attempt {attempt} failed, again in {delay_s:.2f} s: {reason}"
         case GateChecked(node=node, probe=probe, passed=passed, answer=answer):
@@ -80,7 +80,7 @@ def failure_report(finished: Iterable[StepFinished]) -> str:
     parts, skipped = [], []
     for event in finished:
         if event.outcome is Outcome.FAILED:
-            attempts = f"{event.attempt} attempt{'s' if event.attempt != 1 else ''}"
+            attempts = counted(event.attempt, "attempt")
             parts.append(f"{event.node} failed after {attempts}: {clean_lines(event.reason)}")
             parts += [f"    | {clean(text)}" for text in event.log]
         elif event.outcome is Outcome.SKIPPED:

@@ -94,6 +94,43 @@ def test_down_during_up_is_refused_and_leaves_the_supervisor(
     assert set(world.node_states(stack=stack).values()) == {"ready"}
 
 
+def test_replay_during_up_is_refused(world: World, write_stack: Write) -> None:
+    """What it would call broken is only not there yet."""
+    stack = write_stack(SLOW.replace("sleep 1;", "until [ -e /stack/go ]; do sleep 0.1; done;"))
+    up = world.start("up", stack=stack)
+    assert up.stdout is not None
+    assert any("service:quick: ready" in line for line in up.stdout)
+    for words in (["quick"], ["slow"], []):
+        second = world.orchestrator("replay", *words, stack=stack)
+        assert second.code == 4, second.text
+        assert f"`up` with pid {up.pid}" in second.err
+    stack.with_name("go").touch()
+    up.communicate(timeout=60)
+    assert up.returncode == 0
+
+
+def test_refused_command_leaves_the_supervisor(world: World, write_stack: Write) -> None:
+    text = SLOW.replace("networks:", "secrets: [word, other]\nnetworks:", 1)
+    text = text.replace("layer: edge", "layer: edge\n    secrets: [word]")
+    stack = write_stack(text)
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    present = supervisor(world, stack)
+    assert present is not None
+    assert world.orchestrator("secrets", "rotate", "nonsense", stack=stack).code == 2
+    assert supervisor(world, stack) == present
+
+    foreign = "{br-other: {address: 10.77.0.1/24}, br-app"  # the host has that network
+    refused = world.orchestrator(
+        "up", "--supervise", stack=write_stack(text.replace("{br-app", foreign, 1))
+    )
+    assert refused.code == 3, refused.text
+    assert supervisor(world, stack) == present
+
+    write_stack(text)
+    world.orchestrator("secrets", "rotate", "word", stack=stack).ok()
+    assert supervisor(world, stack) not in (None, present)
+
+
 @pytest.mark.parametrize("command", ["up", "replay", "down"])
 def test_command_during_a_healing_waits_for_it_or_ends_it(
     world: World, write_stack: Write, command: str

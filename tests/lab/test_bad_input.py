@@ -103,6 +103,11 @@ WORDS: dict[str, Words] = {
     "host by environment": Words(
         ("status",), "is no name for a network", env={"ORCHESTRATOR_HOST_NETNS": "../x"}, host="-"
     ),
+    "host of an empty variable": Words(("status", "--host-netns", ""), "needs a name"),
+    "state directory that cannot be": Words(
+        ("up", "--state-dir", "/proc/x"), "cannot make /proc/x/"
+    ),
+    "run directory that cannot be": Words(("up", "--run-dir", "/proc/x"), "cannot make /proc/x"),
     "stack by environment": Words(
         ("validate",), "cannot read the stack file", env={"ORCHESTRATOR_STACK": "/nope"}, host="-"
     ),

@@ -209,7 +209,7 @@ def test_foreign_bridge_of_that_name_is_left_alone(world: World, write_stack: Wr
     stack = write_stack(GOOD.replace("br-app", "br-foreign"))
     before = world.fingerprint()["links"]
     failed = world.orchestrator("up", stack=stack)
-    assert failed.code == 1
+    assert failed.code == 3
     assert "link br-foreign belongs to somebody else" in failed.err
     world.orchestrator("down", stack=stack).ok()
     assert world.fingerprint()["links"] == before
@@ -222,8 +222,9 @@ def test_foreign_namespace_of_that_name_is_left_alone(world: World, write_stack:
     try:
         with unchanged(world):
             failed = world.orchestrator("up", stack=stack)
-            assert failed.code == 1
+            assert failed.code == 3
             assert f"namespace {name} belongs to somebody else" in failed.err
+            assert "mend: remove it" in failed.err
             world.orchestrator("down", stack=stack).ok()
     finally:
         run("ip", "netns", "delete", name)

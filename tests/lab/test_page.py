@@ -134,17 +134,31 @@ def test_timeline_of_a_run_has_its_critical_path(lab: World, chromium: Browser) 
         assert seen.complaints == []
 
 
-def test_request_opens_into_its_waterfall(lab: World, chromium: Browser) -> None:
-    trace = f"{os.getpid():032x}"
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_request_opens_into_its_waterfall(
+    lab: World, chromium: Browser, size: tuple[int, int]
+) -> None:
+    trace = f"{os.getpid():016x}{size[0]:016x}"
     parent = f"traceparent: 00-{trace}-00000000000000aa-01"
     lab.curl("http://localhost:8080/api/products/3", "-f", "-H", parent).ok()
-    with visit(chromium) as seen:
+    with visit(chromium, size) as seen:
         page = seen.page
         page.locator("#path").scroll_into_view_if_needed()
         button = page.locator(f'#path-body [data-part="{trace}"]')
         button.click()
         expect(page.locator("#path-body .waterfall li .name").first).to_have_text("nginx-lb")
         expect(page.locator("#path-body .waterfall")).to_contain_text("product-service")
+        cut_off = """boxes => boxes.filter(box => box.scrollWidth > box.clientWidth
+            || box.getBoundingClientRect().right > innerWidth).map(box => box.textContent)"""
+        assert page.locator(".waterfall .took").evaluate_all(cut_off) == []
+        # Nothing moves while one reads, whoever asks meanwhile.
+        before = page.locator("#path-body .request").all_inner_texts()
+        busy(lab)
+        expect(page.locator("#path-body .figures dd").first).not_to_have_text("1.0")
+        assert page.locator("#path-body .request").all_inner_texts() == before
+        button.click()
+        expect(page.locator("#path-body .waterfall")).to_have_count(0)
+        expect(page.locator("#path-body .request").last).to_contain_text("the supervisor itself")
         assert seen.complaints == []
 
 

@@ -63,6 +63,24 @@ def test_probe_meets_hop_after_hop(lab: World) -> None:
     assert best == sorted(best)
 
 
+def test_last_trace_is_a_users_whatever_the_orchestrator_asks(lab: World) -> None:
+    trace = ask(lab, "-H", "X-Who: a user")
+    eventually(lambda: lab.orchestrator("trace", trace).code == 0)
+    lab.orchestrator("path", "--probe").ok()
+
+    def own_ones() -> list[dict[str, object]]:
+        rows = lab.orchestrator("trace", "--list", "--json").json()
+        newer = rows[: [row["id"] for row in rows].index(trace)]
+        assert all(row["own"] for row in newer)
+        return newer
+
+    # The supervisor's probe, and those of the traceroute.
+    eventually(lambda: any(row["status"] == 200 for row in own_ones()))
+    assert any(row["status"] == 204 for row in own_ones())
+    assert lab.orchestrator("trace", "last", "--json").json()["id"] == trace
+    assert lab.orchestrator("path", "--json").json()["request"]["own_rps"] > 0
+
+
 def test_unknown_trace_and_no_trace_are_told_apart(lab: World) -> None:
     unknown = lab.orchestrator("trace", "0123456789abcdef")
     assert (unknown.code, unknown.err) == (2, "orchestrator: no such request is kept\n")

@@ -368,3 +368,15 @@ def test_second_lab_with_the_same_addresses_runs_beside_the_first(
     finally:
         other.orchestrator("down", "--volumes")
         other.remove()
+
+
+def test_proving_the_shop_again_and_again_does_not_sell_it_out(shop: World) -> None:
+    def stock() -> int:
+        options = ("-f", "-H", "Cache-Control: no-cache")
+        found = shop.curl("http://localhost:8080/api/products/4", *options).ok().json()
+        return int(found["stock"])
+
+    shop.orchestrator("verify").ok()
+    left = stock()
+    shop.orchestrator("verify").ok()
+    assert stock() == left

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 if TYPE_CHECKING:
     from rig import World
@@ -56,6 +59,10 @@ def test_two_bridges_shared_namespaces_and_job_chains(world: World, write_stack:
     assert "10.0.1.20" in world.inside("vault", "ping", "-c", "1", "both").ok().out
     assert world.inside("web", "ping", "-c", "1", "-W", "1", "10.0.1.30").code != 0
     world.inside("both", "ping", "-c", "1", "store").ok()
+
+    # Whatever comes after the node is the command's, also what looks like an option of ours.
+    words = ("exec", "both", "sh", "-c", 'echo "$@"', "-", "-s", "x", "--debug", "--help")
+    assert world.orchestrator(*words, stack=stack).ok().out == "-s x --debug --help\n"
     world.inside("bare", "ping", "-c", "1", "store").ok()
 
     # Published ports are for everybody, from the other network too.
@@ -94,3 +101,14 @@ def test_fifty_services_come_up_and_reach_each_other(world: World, write_stack: 
     assert set(codes) == {0}
     world.orchestrator("down", stack=stack).ok()
     assert world.sandboxes() == []
+
+
+def test_directories_may_be_given_from_where_one_stands(
+    world: World, write_stack: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = write_stack(TWO_BRIDGES.partition("jobs:")[0])
+    monkeypatch.chdir(world.state.parent)
+    near = replace(world, state=Path("near/state"), run_dir=Path("near/run"))
+    near.orchestrator("up", "--supervise", stack=stack).ok()
+    assert set(near.node_states(stack=stack).values()) == {"ready"}
+    near.orchestrator("down", "--volumes", stack=stack).ok()

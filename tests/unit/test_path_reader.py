@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from orchestrator.path import reader as module
 from orchestrator.path.reader import Reader
+from orchestrator.path.spans import own_traceparent
 
 LINE = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
 
 
-def make(log: Path, *, reopen: object = None) -> Reader:
+def make(log: Path, *, reopen: object = None, one_in: int = 1) -> Reader:
     def nothing() -> None:
         log.touch()
 
@@ -22,7 +23,7 @@ def make(log: Path, *, reopen: object = None) -> Reader:
         log,
         "edge",
         reopen=reopen or nothing,
-        one_in=1,
+        one_in=one_in,
         own=lambda _: None,  # type: ignore[arg-type]
     )
 
@@ -176,3 +177,20 @@ def test_trace_of_an_exemplar_is_found_however_many_came_after_it(tmp_path: Path
     assert {each.request.trace[:8] for each in shown} == {"51000000", "5c123360"}
     for each in shown:
         assert reader.find(each.request.trace) == (each.at_s, each.request)
+
+
+def test_own_requests_never_take_the_place_of_a_users(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    asked = LINE.replace("/health", "/api/products")
+    own = "".join(
+        asked.replace(LINE.split("\t")[6], own_traceparent()[0]) for _ in range(3 * module.KEPT)
+    )
+    write(log, asked + own + LINE.replace("5c123360", "51000000") * module.KEPT)
+    reader = make(log, one_in=1_000_003)
+    while reader.read():
+        pass
+    recent = [request for _, request in reader.traces.recent()]
+    assert [request.path for request in recent if not request.is_own] == ["/api/products"]
+    assert {request.path for request in recent if request.is_own} == {"/health"}
+    assert len(recent) <= 1 + module.KEPT_OWN
+    assert reader.totals.own == 3 * module.KEPT  # what watches the edge is counted nowhere

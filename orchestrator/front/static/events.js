@@ -5,7 +5,7 @@ import { clock, count, plain } from "./format.js";
 
 const MOST = 150;
 const QUIET = new Set(["StepQueued", "StepProvisioned", "StepStarted"]);
-const VERBS = { up: "bringing up", heal: "healing", replay: "replaying", down: "taking down", prune: "pruning" };
+const VERBS = { up: "bringing up", heal: "healing", replay: "replaying", down: "taking down", prune: "pruning", rotate: "rotating secrets" };
 
 /** [text, kind] of a record; nothing for what only machines care for. */
 export function sentence(record) {

@@ -64,8 +64,8 @@ function card(place) {
   }
   return h("div", { class: "card", "data-kind": place.state === "live" ? "" : "bad" },
     h("h4", {}, place.label, place.state === "live" ? null : h("span", { class: "state" }, ` ${place.state}`)),
-    h("ul", {},
+    h("div", { class: "lists" }, h("ul", {},
       ...place.interfaces.map((each) => fact(each.up && each.carrier && each.addresses.length, `${each.name}  ${each.addresses.join(" ") || "no address"}`, each.up && each.carrier ? "" : each.up ? " no carrier" : " down")),
-      ...place.routes.map((route) => h("li", { class: "soft" }, route)),
-      ...[...programs].map(([program, where]) => h("li", {}, h("span", {}, h("b", {}, `:${[...where].join(" :")}`), ` ${program}`)))));
+      ...place.routes.map((route) => h("li", { class: "soft" }, route))),
+    h("ul", {}, ...[...programs].map(([program, where]) => h("li", {}, h("span", {}, h("b", {}, `:${[...where].join(" :")}`), ` ${program}`))))));
 }

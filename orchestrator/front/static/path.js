@@ -6,6 +6,8 @@ import { get } from "./feed.js";
 
 let chosen = null; // id of a trace
 let trace = null;
+let last = [];
+let held = null; // the list as it was when one was opened: nothing moves while one reads
 
 export async function drawPath() {
   const path = await get("/api/path");
@@ -17,13 +19,15 @@ export async function drawPath() {
     return;
   }
   if (chosen && trace?.id !== chosen) trace = await get(`/api/trace/${chosen}`).catch(() => ({ id: chosen, gone: true }));
+  last = path.traces;
   keepFocus(box, "part", () => box.replaceChildren(summary(path), hops(path), requests(path)));
   roving(box.querySelector(".requests"), "[data-part]", along);
 }
 
 function summary(path) {
   const all = path.request;
-  const facts = [["requests a second", rate(all.rate_rps)], ["mean", `${fine(all.mean_ms)} ms`], ["half are faster than", `${fine(all.p50_ms)} ms`],
+  const own = all.own_rps ? `, ${rate(all.own_rps)} of them the supervisor's own` : "";
+  const facts = [[`requests a second${own}`, rate(all.rate_rps)], ["mean", `${fine(all.mean_ms)} ms`], ["half are faster than", `${fine(all.p50_ms)} ms`],
     ["95 of 100 than", `${fine(all.p95_ms)} ms`], ["99 of 100 than", `${fine(all.p99_ms)} ms`], ["errors", share(all.error_ratio)]];
   return h("dl", { class: "figures" }, ...facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
@@ -74,16 +78,17 @@ function resolution(seconds) {
 }
 
 function requests(path) {
-  const list = path.traces || [];
+  const list = held || path.traces;
   const rows = list.map((each) => h("li", {}, h("button", { class: "request", "data-part": each.id, "aria-expanded": String(each.id === chosen), onclick: () => open(each.id) },
-    h("span", { class: "name" }, each.route), h("span", { "data-kind": each.status >= 500 ? "bad" : "" }, String(each.status)),
+    h("span", { class: "name" }, each.route, each.own ? h("small", {}, " asked by the supervisor itself") : null), h("span", { "data-kind": each.status >= 500 ? "bad" : "" }, String(each.status)),
     h("span", { class: "took" }, `${fine(each.total_ms)} ms`), h("span", { class: "when" }, clock(each.at * (each.at < 1e11 ? 1000 : 1)))),
   each.id === chosen && trace ? waterfall(trace) : null));
-  return h("div", { class: "requests" }, list.length ? h("h3", {}, "Single requests") : null, h("ol", {}, ...rows));
+  return h("div", { class: "requests" }, list.length ? h("h3", {}, "Single requests", held ? h("small", {}, " as they were when you opened one") : null) : null, h("ol", {}, ...rows));
 }
 
 async function open(id) {
   chosen = chosen === id ? null : id;
+  held = chosen ? held || last : null;
   await drawPath();
 }
 

@@ -4,7 +4,7 @@ import { along, byId, h, keepFocus, roving, sign } from "./dom.js";
 import { ago, clock, count, names, plain, span, ticks } from "./format.js";
 import { get } from "./feed.js";
 
-const VERBS = { up: "Brought up", heal: "Healed", replay: "Replayed", down: "Took down", prune: "Pruned", drift: "Drift, left" };
+const VERBS = { up: "Brought up", heal: "Healed", replay: "Replayed", down: "Took down", prune: "Pruned", rotate: "Rotated secrets", drift: "Drift, left" };
 const PHASES = [["slot_wait", "waits for a slot"], ["provision", "works"], ["readiness_wait", "proves that it is ready"], ["backoff", "backs off"]];
 
 export class Runs {
@@ -90,7 +90,7 @@ export class Runs {
     const chart = h("div", { class: "gantt" }, axis,
       h("ol", { "aria-label": `Timeline of ${count(rows.length, "node")}` }, ...rows.map((row) => bar(row, end, critical.has(row.node)))));
     const legend = h("p", { class: "legend phases" }, ...PHASES.map(([id, text]) => h("span", {}, h("i", { class: `bar ${id}` }), text)),
-      critical.size ? h("span", {}, h("b", { class: "critical-mark" }, "▸"), `critical path: ${names([...critical].map(plain), 9)}`) : null);
+      critical.size ? h("span", {}, h("b", { class: "critical-mark" }, "▸"), h("i", { class: "bar provision critical" }), `critical path: ${names([...critical].map(plain), 9)}`) : null);
     return [head, chart, legend];
   }
 }
@@ -126,6 +126,7 @@ export function about(run) {
   const services = run.changed.filter((node) => node.startsWith("service:")).map(plain);
   if (run.command === "replay") return `${verb} ${names(services.length ? services : run.changed, 2) || "nothing"}`;
   if (run.command === "up" && run.outcome === "unchanged") return "Found everything as wanted";
+  if (run.command === "rotate") return run.changed.length ? `${verb}: ${names(run.changed.map(plain), 2)}` : verb;
   return `${verb} ${count(run.nodes, "node")}`;
 }
 
