@@ -120,10 +120,6 @@ class Program:
         self.folder.remove()
         self.group.remove()
 
-    def has_data(self) -> bool:
-        """Whether its data directories exist. Cheaper than to observe."""
-        return all(path.exists() for path in self.data.values())
-
     def running(self) -> list[procfs.Sandbox]:
         return procfs.sandboxes(self.mark)
 
