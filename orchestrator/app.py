@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from orchestrator import document, former
+from orchestrator import document, former, linux
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -292,7 +292,8 @@ class App:
         for event in first:
             bus.emit(event)
         try:
-            result = await executor.run(action, rebuild=rebuild)
+            with linux.ahead():
+                result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:
             bus.emit(RunFinished(Outcome.CANCELLED, (), ()))
