@@ -75,12 +75,12 @@ def test_numbers_of_the_path_are_whole(width: int) -> None:
     document: dict[str, Any] = {
         "request": {
             "rate_rps": 1234.5,
+            "own_rps": 1.0,
             "mean_ms": 1.5,
             "p50_ms": 1.5,
             "p95_ms": 100.5,
             "p99_ms": 200.5,
             "error_ratio": 0.01,
-            "own_rps": 1.0,
         },
         "hops": hops,
         "edges": ways,
