@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, close_observer, recovery_s, serves, whole
+from faults import DOUBLE, FAULTS, close_observer, recovery_s, serves, whole
 from names import next_name
 from rig import World, eventually, run
 
@@ -48,6 +48,12 @@ def supervisor(world: World, **kwargs: Path) -> int | None:
 def test_fault_is_healed(supervised: World, fault: str) -> None:
     eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
     recovery_s(supervised, FAULTS[fault])
+
+
+@pytest.mark.parametrize("fault", DOUBLE)
+def test_fault_during_a_healing_is_healed(supervised: World, fault: str) -> None:
+    eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
+    recovery_s(supervised, DOUBLE[fault])
 
 
 def test_what_stands_on_a_node_that_must_wait_waits_with_it(
