@@ -139,6 +139,29 @@ def test_other_policies_tell_and_touch_nothing(
     world.orchestrator("down", stack=stack).ok()
 
 
+def test_frozen_lab_is_changed_by_no_command_until_it_is_released(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    stack = write_stack((LOOP % "freeze").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    before = supervisor(world, stack=stack)
+    world.on_host("ip", "link", "set", "veth-good-br", "down").ok()
+    marker = world.run_dir / f"loop@{world.host}" / "frozen"
+    eventually(marker.exists)
+    commands = (["up", "--supervise"], ["replay"], ["replay", "good"])
+    for refused in [world.orchestrator(*words, stack=stack) for words in commands]:
+        assert refused.code == 2
+        assert "veth:good: veth-good-br is down" in refused.err
+    assert "state DOWN" in world.on_host("ip", "link", "show", "veth-good-br").out
+    assert "frozen" in world.orchestrator("status", stack=stack).err
+    world.orchestrator("up", "--supervise", "--thaw", stack=stack).ok()
+    assert "state UP" in world.on_host("ip", "link", "show", "veth-good-br").out
+    assert supervisor(world, stack=stack) == before
+    assert not marker.exists()
+    world.orchestrator("replay", "good", stack=stack).ok()
+    world.orchestrator("down", stack=stack).ok()
+
+
 def test_changed_template_is_not_healed_back(
     world: World, write_stack: Callable[..., Path], tmp_path: Path
 ) -> None:
