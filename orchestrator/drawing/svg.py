@@ -71,8 +71,8 @@ BASE = (
     "text{font-family:ui-monospace,'SF Mono',SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',"
     "monospace;font-size:12px}.head{font-size:15px;font-weight:700}.bold{font-weight:700}"
     ".small{font-size:10.5px}.tiny{font-size:8px}.end{text-anchor:end}.middle{text-anchor:middle}"
-    ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.completed{stroke-dasharray:1.5 3.5;"
-    "stroke-linecap:round;stroke-width:2}"
+    ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.beside{stroke-dasharray:6 4}"
+    ".completed{stroke-dasharray:1.5 3.5;stroke-linecap:round;stroke-width:2}"
 )
 
 

@@ -7,6 +7,9 @@ it again never makes a second one.
 
 from __future__ import annotations
 
+from shared.loading import loaded
+
+# isort: split
 import asyncio
 import logging
 import os
@@ -224,4 +227,5 @@ async def serve() -> None:
 
 if __name__ == "__main__":
     logs.configure()
+    loaded()
     uvloop.run(serve())
