@@ -319,8 +319,7 @@ class Supervision(Model):
 
     policy: Literal["heal", "alert", "freeze"] = Field(
         "heal",
-        description="heal: mend it; alert: tell of it; freeze: tell, and refuse to change the lab "
-        "until `up --thaw` or `down`.",
+        description="heal: mend it; alert: tell of it; freeze: change nothing until `up --thaw`.",
     )
     health_interval_s: Seconds = Field(1.0, alias="health_interval")
     start_limit: int = Field(
