@@ -107,26 +107,6 @@ def test_nat_table_shows_the_rules_with_their_purpose(shop: World) -> None:
     assert all(f"orchestrator:shop@{shop.host} " in line for line in ours)
 
 
-def test_loopback_of_the_host_is_not_reachable_from_inside(shop: World) -> None:
-    """route_localnet must not open 127.0.0.0/8 to the services (CVE-2020-8558)."""
-    shop.inside(
-        "api-gateway",
-        "ip",
-        "route",
-        "add",
-        "127.0.0.9/32",
-        "via",
-        "10.0.0.1",
-        "dev",
-        "veth-gateway",
-        "table",
-        "100",
-    )
-    raw = shop.on_host("iptables-save", "-t", "raw").out
-    assert "-d 127.0.0.0/8 -i br-app" in raw
-    assert "-j DROP" in raw
-
-
 def test_order_takes_stock_and_is_read_back(shop: World) -> None:
     def stock() -> int:
         return int(shop.curl("http://localhost:8080/api/products/1").json()["stock"])
