@@ -48,7 +48,7 @@ class LiveTable:
         self._queued_ns: dict[str, int] = {}
         self._took: dict[str, str] = {}
         self._title = ""
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=15)
+        self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=15)
 
     def __enter__(self) -> LiveTable:
         self._live.__enter__()
@@ -89,7 +89,8 @@ class LiveTable:
             case _:
                 pass
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """The run as it is now."""
         table = Table(title=self._title, box=None, padding=(0, 1), title_justify="left")
         for name in ("layer", "node", "state"):
             table.add_column(name, no_wrap=True)
