@@ -177,8 +177,9 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         fail "cannot install the Python packages of $lock: see pip's message above"
     .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . ||
         fail "cannot install the orchestrator itself into .venv"
-    # Services may not write next to their code, and would compile it at every start.
-    .venv/bin/python -m compileall -q services || true
+    # Services may not write next to their code, and would compile it at every start; nor does
+    # the orchestrator where PYTHONDONTWRITEBYTECODE is set.
+    .venv/bin/python -m compileall -q services orchestrator || true
     echo "$wanted" >"$stamp"
 fi
 

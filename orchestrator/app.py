@@ -35,13 +35,14 @@ from orchestrator.events import (
 from orchestrator.health import Health, hurried
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
+from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
 from orchestrator.places import make_directory
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
-from orchestrator.processes import cgroup, procfs
+from orchestrator.processes import cgroup, liveness, procfs
 from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.preload import Preload
 from orchestrator.processes.secrets import Secrets
@@ -186,11 +187,10 @@ class App:
     async def silent(self) -> frozenset[str]:
         """Services that do not answer now, for whatever reason."""
         gates = {name: node.gate for name, node in self.nodes.items()}
-        asked = {name: gate for name, gate in gates.items() if isinstance(gate, ServiceGate)}
-        answers = await asyncio.gather(*(gate.answers() for gate in asked.values()))
-        return frozenset(
-            name for name, answered in zip(asked, answers, strict=True) if not answered
-        )
+        asked = {
+            name: gate.questions() for name, gate in gates.items() if isinstance(gate, ServiceGate)
+        }
+        return frozenset(await in_thread(liveness.silent, asked))
 
     async def hung(self) -> dict[str, str]:
         """Services that run but do not answer, for no reason that lies in their needs."""

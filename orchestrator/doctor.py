@@ -222,9 +222,11 @@ def firewall(
     return ok("firewall", "neither ufw nor firewalld is active")
 
 
-def ip_forward(value: str | None) -> Finding:
+def ip_forward(value: str | None, *, is_ours: bool = False) -> Finding:
     if value is None:
         return fail("ip_forward", "this kernel has no net.ipv4.ip_forward", "mount /proc/sys")
+    if is_ours:
+        return ok("ip_forward", "set by this lab: `down` puts it back")
     text = (
         "on already, stays as it is" if value == "1" else "off: `up` sets it, `down` puts it back"
     )

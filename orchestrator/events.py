@@ -46,8 +46,8 @@ class RunStarted:
     """A command began to work on the lab.
 
     `needs` is the order that the run obeys (when taking away: reversed), for each node that
-    waits for any: the stage of each need, `started` or `ready`. Journals of before have neither
-    `needs` nor `max_workers`.
+    waits for any: the stage of each need, `started`, `ready` or `beside`. Journals of before
+    have neither `needs` nor `max_workers`.
     """
 
     command: str
@@ -90,6 +90,16 @@ class StepProvisioned:
 
     node: str
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepJoined:
+    """All that a node was started beside is ready, `released_by` as the last: its own readiness
+    is asked for only now."""
+
+    node: str
+    attempt: int
+    released_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +207,7 @@ Event = (
     | SlotTaken
     | StepStarted
     | StepProvisioned
+    | StepJoined
     | GateChecked
     | StepRetried
     | StepGivenUp

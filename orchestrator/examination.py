@@ -25,6 +25,7 @@ from orchestrator.presence import words
 from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import STACK_DIR
 from orchestrator.programs import SYSTEM_PATH
+from orchestrator.resource import State
 from orchestrator.users import FIRST_UID, LAST_UID
 
 
@@ -101,7 +102,10 @@ async def _network(app: App | None, version: str, links: Collection[str]) -> lis
         doctor.bridge_netfilter(hostfacts.setting("net.bridge.bridge-nf-call-iptables")),
         doctor.docker(links, tables, programs),
         doctor.firewall(tables, chains, programs, bridges),
-        doctor.ip_forward(hostfacts.setting("net.ipv4.ip_forward")),
+        doctor.ip_forward(
+            hostfacts.setting("net.ipv4.ip_forward"),
+            is_ours=await _is_there(app, "sysctl:ip_forward"),
+        ),
         doctor.reverse_path(hostfacts.setting("net.ipv4.conf.all.rp_filter")),
         doctor.conntrack(
             hostfacts.number("/proc/sys/net/netfilter/nf_conntrack_count"),
@@ -109,6 +113,11 @@ async def _network(app: App | None, version: str, links: Collection[str]) -> lis
         ),
     ]
     return [*found, *(await _claims(app, can_read_rules=tables is not None) if app else [])]
+
+
+async def _is_there(app: App | None, name: str) -> bool:
+    node = app.nodes.get(name) if app else None
+    return node is not None and (await node.resource.observe()).state is State.PRESENT
 
 
 async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
@@ -125,7 +134,7 @@ async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
         taken = [(f"port {port} is taken by {who}", mend) for port, who in listeners(ports).items()]
     listed = ", ".join(map(str, ports)) or "none"
     found += [fail("ports", reason, mend) for reason, mend in taken]
-    found += [] if taken else [ok("ports", f"published: {listed}; free")]
+    found += [] if taken else [ok("ports", f"published: {listed}; nobody else's")]
     if os.geteuid() == 0:
         foreign = [fail("names", reason, mend) for reason, mend in await foreign_names(app.nodes)]
         found += foreign or [ok("names", "no link or namespace of others has a name of ours")]

@@ -12,16 +12,20 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.engine.plan import Node
+from orchestrator.linux import in_thread
 from orchestrator.onelook import one_look
 from orchestrator.processes import vitals
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.liveness import Asker
+from orchestrator.processes.members import Members
 from orchestrator.processes.service import Service
 from orchestrator.replay import culprits
 
+STARVED_SILENCE_S = 0.2  # it has no descriptor left, and none came free
 IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
-HUNG_GRACE_S = 1.0
+HUNG_GRACE_S = 0.5
 STOPPED = "a signal has stopped it"
 
 
@@ -41,12 +45,22 @@ class Silence:
     moved_s: float
 
 
-def verdict(silence: Silence, now_s: float, *, starved: bool) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A service that has no file descriptor left: what is open, and since when just that."""
+
+    since_s: float
+    open_files: list[tuple[int, ...]]
+
+
+def verdict(silence: Silence, shortage: Shortage | None, now_s: float) -> str | None:
     """Why a silent service counts as hung; None while it may yet answer. Pure."""
+    if shortage is not None and (
+        now_s - shortage.since_s >= STARVED_SILENCE_S or now_s - silence.since_s >= IDLE_SILENCE_S
+    ):
+        return "it has no file descriptor left"
     if now_s - silence.moved_s >= IDLE_SILENCE_S:
         return f"it did nothing for {IDLE_SILENCE_S:g} s, though asked"
-    if starved and now_s - silence.since_s >= IDLE_SILENCE_S:
-        return "it has no file descriptor left"
     if now_s - silence.since_s >= BUSY_SILENCE_S:
         return f"it works, but did not answer for {BUSY_SILENCE_S:g} s"
     return None
@@ -56,72 +70,79 @@ def verdict(silence: Silence, now_s: float, *, starved: bool) -> str | None:
 class Health:
     """Asks, and remembers since when there was no answer."""
 
-    gates: Mapping[str, ServiceGate]
+    asker: Asker
+    members: Mapping[str, Members]
     silences: dict[str, Silence] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)  # hung → why
     stops: frozenset[str] = frozenset()  # with a process that is stopped now
-    _pids: dict[str, list[int]] = field(default_factory=dict)
-    _wrappers: dict[str, frozenset[int]] = field(default_factory=dict)  # of bubblewrap
+    shortages: dict[str, Shortage] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: Mapping[str, Node]) -> Health:
-        gates = {name: node.gate for name, node in nodes.items()}
-        return cls({name: gate for name, gate in gates.items() if isinstance(gate, ServiceGate)})
+        found = {name: node.gate for name, node in nodes.items()}
+        gates = {name: gate for name, gate in found.items() if isinstance(gate, ServiceGate)}
+        return cls(
+            Asker({name: gate.questions() for name, gate in gates.items()}),
+            {name: Members(gate.service.program) for name, gate in gates.items()},
+        )
 
     async def look(self) -> None:
         """Asks every service once; brings `silences` and `reasons` up to date."""
-        before = {name: vitals.pulse(self._programs(name)) for name in self.silences}
+        self.asker.renew(self.shortages)  # who can accept nobody may know those of before
+        before = {name: vitals.pulse(self.members[name].pids()) for name in self.silences}
         asked_s = time.monotonic()
-        answers = await asyncio.gather(*(gate.answers() for gate in self.gates.values()))
-        silent = [name for name, answered in zip(self.gates, answers, strict=True) if not answered]
+        silent = await in_thread(self.asker.silent)
         now_s = time.monotonic()
         found = {}
         for name in silent:
+            pids = self.members[name].pids()
             past = self.silences.get(name)
             if past is None:
                 past = Silence(asked_s, asked_s)  # nothing to compare with yet
-            elif vitals.pulse(self._programs(name)).moved_since(before[name]):
+            elif vitals.pulse(pids).moved_since(before[name]):
                 past.moved_s = now_s
             found[name] = past
         self.silences = found
         self.reasons = {name: why for name in silent if (why := self._reason(name, now_s))}
 
     def _reason(self, name: str, now_s: float) -> str | None:
-        pids = self._programs(name)
-        if vitals.stopped(pids):
+        seen = self.members[name].look()
+        if seen.is_stopped:
             return STOPPED
-        starved = bool(vitals.short_of_descriptors(pids))
-        return verdict(self.silences[name], now_s, starved=starved)
+        self._note_shortage(name, now_s, is_short=seen.is_short)
+        return verdict(self.silences[name], self.shortages.get(name), now_s)
 
-    def look_for_stops(self) -> bool:
-        """Whether a service has been stopped since before the last such look."""
-        now = frozenset(name for name in self._pids if vitals.stopped(self._present(name)))
+    def look_at_processes(self) -> None:
+        """Notes what is stopped, which is hung when it was so the last time too, and what has no
+        descriptor left."""
+        with one_look():
+            seen = {name: each.look() for name, each in self.members.items()}
+        now_s = time.monotonic()
+        for name, each in seen.items():
+            self._note_shortage(name, now_s, is_short=each.is_short)
+        now = frozenset(name for name, each in seen.items() if each.is_stopped)
         twice, self.stops = now & self.stops, now
         self.reasons |= dict.fromkeys(twice, STOPPED)
-        return bool(twice)
 
-    def _present(self, name: str) -> Collection[int]:
-        """Its processes, as its control group lists them for little; without one those that
-        there were at the last `refresh`."""
-        found = self.gates[name].service.program.group.processes()
-        return self._pids[name] if found is None else frozenset(found) - self._wrappers[name]
+    def _note_shortage(self, name: str, now_s: float, *, is_short: bool) -> None:
+        if not is_short:
+            self.shortages.pop(name, None)
+            return
+        past, now = self.shortages.get(name), vitals.open_files(self.members[name].pids())
+        if past is None or past.open_files != now:
+            self.shortages[name] = Shortage(now_s, now)
 
-    def refresh(self) -> None:
-        """Notes which processes are to be looked at for stops, and which are only wrappers."""
-        with one_look():
-            self._pids = {name: self._programs(name) for name in self.gates}
-            self._wrappers = {
-                name: frozenset(each.pid for each in gate.service.program.running())
-                for name, gate in self.gates.items()
-            }
+    def sandboxes(self) -> set[int]:
+        """Pids of the sandboxes that services run in: where one ends, its service does."""
+        return {pid for each in self.members.values() for pid in each.sandbox()}
 
     def forget(self, names: Collection[str]) -> None:
         """What was just made anew begins anew."""
         for name in names:
             self.silences.pop(name, None)
             self.reasons.pop(name, None)
+            self.shortages.pop(name, None)
         self.stops -= frozenset(names)
-        self.refresh()
 
     def hung(self, nodes: Mapping[str, Node], broken: Collection[str]) -> dict[str, str]:
         """Services that hang for no reason that lies in their needs, each with what shows it."""
@@ -147,6 +168,3 @@ class Health:
             if not open_:
                 return self.hung(nodes, sick)
             await asyncio.sleep(LOOK_PAUSE_S)
-
-    def _programs(self, name: str) -> list[int]:
-        return vitals.programs(self.gates[name].service.program.running())

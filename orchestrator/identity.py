@@ -9,11 +9,12 @@ from pathlib import Path
 from orchestrator import linux
 from orchestrator.engine.plan import Node
 from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.connections import Connection, established
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
-from orchestrator.processes.connections import Connection, established
+from orchestrator.onelook import one_look
 from orchestrator.processes.service import Service
 from orchestrator.replay import Identity
 
@@ -22,6 +23,11 @@ MONITORING = "monitoring"  # the layer whose programs only look
 
 def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
     """Of each node that has one: inode, interface indexes, or pid and start time."""
+    with one_look():
+        return _identities(nodes, netlink)
+
+
+def _identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
     host = netlink.snapshot()
     found: dict[str, Identity] = {}
     for name, node in nodes.items():

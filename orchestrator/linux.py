@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -146,6 +146,7 @@ def appear(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
+@cache
 def netns_device() -> int:
     """st_dev of the nsfs file system: what tells a live namespace from a stale file."""
     return Path("/proc/self/ns/net").stat().st_dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.app import App
-from orchestrator.drawing.graph import COMPLETED, READY, STARTED, Graph
+from orchestrator.drawing.graph import BESIDE, COMPLETED, READY, STARTED, Graph
 from orchestrator.drawing.network import Plan, WantedLink
 from orchestrator.engine.plan import Stage
 from orchestrator.kernel.namespace import Namespace
@@ -17,6 +17,8 @@ def graph_of(app: App) -> Graph:
     def condition(need: str, stage: Stage) -> str:
         if stage is Stage.STARTED:
             return STARTED
+        if stage is Stage.BESIDE:
+            return BESIDE
         return COMPLETED if need.startswith("job:") else READY
 
     return Graph(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import UsageError
 from orchestrator.events import Action
 from orchestrator.identity import by_places, cut_by, identities, inner_connections, spaces, through
-from orchestrator.processes.connections import Connection, resets
+from orchestrator.kernel.connections import Connection, resets
 from orchestrator.replay import (
     Proof,
     Radius,

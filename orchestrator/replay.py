@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator.engine.plan import Node
 from orchestrator.errors import UsageError
+from orchestrator.kernel.connections import Connection
 from orchestrator.needs import topological
-from orchestrator.processes.connections import Connection
 from orchestrator.terminal import counted
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.

@@ -53,6 +53,7 @@ class Condition(StrEnum):
     STARTED = "started"
     READY = "ready"
     COMPLETED = "completed"
+    BESIDE = "beside"  # starts without it, is ready only once it is: overlaps the two starts
 
 
 class Network(Model):

@@ -45,6 +45,7 @@ STAGES = {
     Condition.STARTED: Stage.STARTED,
     Condition.READY: Stage.READY,
     Condition.COMPLETED: Stage.READY,
+    Condition.BESIDE: Stage.BESIDE,
 }
 LAYERS_OF_KINDS = {
     "mount": "bridge",
@@ -313,11 +314,11 @@ class Compiler:
     def _needs(self, spec: Process) -> dict[str, Stage]:
         found: dict[str, Stage] = {}
         for name, given in spec.needs.items():
+            stage = STAGES[self.stack.condition_of(name, given)]
             if name in self.stack.jobs:
-                found[f"job:{name}"] = Stage.READY
+                found[f"job:{name}"] = stage
             elif self.stack.services[name].command is not None:
-                condition = self.stack.condition_of(name, given)
-                found[f"service:{name}"] = STAGES[condition]
+                found[f"service:{name}"] = stage
             else:
                 found |= self._place_needs(name)
         return found

@@ -236,8 +236,13 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             path: Path = (kind, name, "needs", need)
             if need not in known:
                 complain(path, f"unknown need; known: {', '.join(known)}")
-            elif (condition is Condition.COMPLETED) != (need in stack.jobs) and condition:
-                allowed = "completed" if need in stack.jobs else "started or ready"
+            elif condition in (None, Condition.BESIDE):
+                if condition and kind == "jobs":
+                    complain(path, "a job is ready when it has ended: it cannot run beside a need")
+            elif (condition is Condition.COMPLETED) != (need in stack.jobs):
+                allowed = (
+                    "completed or beside" if need in stack.jobs else "started, ready or beside"
+                )
                 complain(path, f"a {known[need][:-1]} can only be {allowed}, not {condition}")
         for index, secret in enumerate(process.secrets):
             if secret not in secrets:

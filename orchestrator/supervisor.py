@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.app import App, drifts
+from orchestrator.beat import beat
 from orchestrator.diskspace import full_places
 from orchestrator.errors import BusyError, OrchestratorError
 from orchestrator.events import HealingGivenUp
@@ -28,9 +30,11 @@ from orchestrator.replay import radius
 
 SETTLE_S = 0.02  # changes come in bursts: one look for all of them
 TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
-FULL_LOOK_S = 30.0
+FULL_LOOK_S = 60.0  # for what is changed in no way that anybody tells of, or that is cheap to see
+SPACE_LOOK_S = 5.0
 BUSY_PAUSE_S = 0.2
-STOP_LOOK_S, STOP_CONFIRM_S = 0.5, 0.1  # for a process that was stopped: twice seen is proof
+PROCESS_LOOK_S, MARGIN_S = 1.0, 0.1
+STOP_CONFIRM_S = 0.1  # a process that is stopped: twice seen is proof
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
 
 
@@ -96,6 +100,11 @@ class Supervisor:
         self._exits: dict[int, asyncio.Task[None]] = {}
         self._alerted: frozenset[str] = frozenset()
         self._full_at_s = 0.0
+        nodes = app.nodes.values()
+        programs = [node.resource.program for node in nodes if isinstance(node.resource, Service)]
+        self._data = [str(path) for program in programs for path in program.data.values()]
+        self._bridges = [node.resource for node in nodes if isinstance(node.resource, Bridge)]
+        self._sysctls = [name for name in app.nodes if name.startswith("sysctl:")]
         self._resting = False
 
     def rest(self) -> None:
@@ -109,8 +118,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick())
-                tasks.create_task(self._ask())
-                tasks.create_task(self._look_for_stops())
+                tasks.create_task(self._look_at_services())
                 while True:
                     self._watch(monitor)
                     await self._look.wait()
@@ -127,13 +135,7 @@ class Supervisor:
         resources = [node.resource for node in self._app.nodes.values()]
         monitor.watch([each.path for each in resources if isinstance(each, Namespace)])
         with one_look():
-            running = {
-                process.pid
-                for each in resources
-                if isinstance(each, Service)
-                for process in each.program.running()
-            }
-            self._health.refresh()
+            running = self._health.sandboxes()
         for pid in running - self._exits.keys():
             self._exits[pid] = asyncio.ensure_future(self._exit_of(pid))
 
@@ -145,48 +147,54 @@ class Supervisor:
     async def _tick(self) -> None:
         """Looks at what nobody tells of. A whole look only now and then: it costs more."""
         full: list[str] = []
+        space_at_s = 0.0
         while True:
-            await asyncio.sleep(TICK_S)
-            was_full, full = full, full_places(self._app.lab)
+            await beat(TICK_S)
+            now_s = time.monotonic()
+            was_full = full
+            if full or now_s > space_at_s:
+                space_at_s = now_s + SPACE_LOOK_S
+                full = full_places(self._app.lab)
             for place in full if full != was_full else []:
                 self._tell(place)
             if was_full and not full:
                 self._tell("there is room again")
                 self._healings.forgive()  # what was given up meanwhile had no chance
                 self._look.set()
-            now_s = time.monotonic()
             if await self._has_wrong_setting() or now_s > self._full_at_s:
                 self._full_at_s = now_s + FULL_LOOK_S
                 self._look.set()
 
     async def _has_wrong_setting(self) -> bool:
         """Also deleted data directories: cheap to ask, and nobody tells of them either."""
-        nodes = self._app.nodes
-        programs = [n.resource.program for n in nodes.values() if isinstance(n.resource, Service)]
-        if not all(program.has_data() for program in programs):
+        if not all(map(os.path.exists, self._data)):
             return True
-        if any(
-            isinstance(node.resource, Bridge) and node.resource.wrong_setting()
-            for node in nodes.values()
-        ):
+        if any(bridge.wrong_setting() for bridge in self._bridges):
             return True
-        return bool(await self._app.broken([name for name in nodes if name.startswith("sysctl:")]))
+        return bool(await self._app.broken(self._sysctls))
 
-    async def _ask(self) -> None:
-        """Asks the services whether they are alive; a silent one again at once."""
+    async def _look_at_services(self) -> None:
+        """Whether they are alive: by asking at the interval, a silent one again at once; by
+        looking in between, since what is stopped or can open no file keeps its sockets and
+        says nothing."""
+        health, asked_s = self._health, -self._health_s
         while True:
-            await asyncio.sleep(LOOK_PAUSE_S if self._health.silences else self._health_s)
+            if health.silences:
+                await asyncio.sleep(LOOK_PAUSE_S)
+            elif health.stops:
+                await asyncio.sleep(STOP_CONFIRM_S)
+            else:
+                # A little after the beat: what its thread does would wait for all the others.
+                await beat(min(PROCESS_LOOK_S, self._health_s), after_s=MARGIN_S)
             with contextlib.suppress(OrchestratorError, OSError):
-                await self._health.look()
-                if self._health.reasons:
+                health.look_at_processes()
+                now_s = time.monotonic()
+                is_due = now_s - asked_s > self._health_s - MARGIN_S
+                if is_due or health.silences or health.shortages:
+                    asked_s = now_s
+                    await health.look()
+                if health.reasons:
                     await self._examine()
-
-    async def _look_for_stops(self) -> None:
-        """A stopped process keeps its sockets and says nothing: its state is seen at once."""
-        while True:
-            await asyncio.sleep(STOP_CONFIRM_S if self._health.stops else STOP_LOOK_S)
-            if self._health.look_for_stops():
-                await self._examine()
 
     async def _examine(self) -> None:
         """Finds what is broken and does what the policy says."""

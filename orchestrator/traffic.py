@@ -21,7 +21,8 @@ from orchestrator.kernel.namespace import LOOPBACK, SETTINGS
 from orchestrator.kernel.netlink import Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import add_address, new_veth, remove_link, set_link
 from orchestrator.lab import Lab
-from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer
+from orchestrator.processes.exchange import LIMIT_BYTES
+from orchestrator.processes.probes import Answer
 from orchestrator.spec import HttpProbe
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8  # RFC 792
@@ -145,7 +146,7 @@ def judge(text: str, http: HttpProbe) -> Answer:
 
 async def _read(channel: socket.socket) -> str:
     loop, data = asyncio.get_running_loop(), b""
-    while len(data) < BODY_LIMIT_BYTES:
+    while len(data) < LIMIT_BYTES:
         more = await loop.sock_recv(channel, 65536)
         if not more:
             break

@@ -12,10 +12,12 @@ settings.load_profile("ci")
 
 
 @st.composite
-def graphs(draw: st.DrawFn, *, largest: int = 9) -> dict[str, dict[str, Stage]]:
+def graphs(
+    draw: st.DrawFn, *, largest: int = 9, beside: bool = False
+) -> dict[str, dict[str, Stage]]:
     """Names with needs among the earlier ones, so there is no circle."""
     size = draw(st.integers(1, largest))
-    stages = st.sampled_from([Stage.STARTED, Stage.READY])
+    stages = st.sampled_from([Stage.STARTED, Stage.READY, *([Stage.BESIDE] if beside else [])])
     return {
         f"n{number}": {
             f"n{need}": draw(stages)

@@ -106,11 +106,11 @@ class Journey:
         `more` ns of work. Computed on the graph alone: names are in topological order."""
         found: dict[str, tuple[int, int]] = {}
         for name, stages in self.needs.items():
-            begin = max(
-                (found[need][stage is Stage.READY] for need, stage in stages.items()), default=0
-            )
+            waits = [need for need, stage in stages.items() if stage is not Stage.BESIDE]
+            begin = max((found[n][stages[n] is Stage.READY] for n in waits), default=0)
             started = begin + self.work[name][0] * TICK_NS + (more or {}).get(name, 0)
-            found[name] = (started, started + self.gate[name] * TICK_NS)
+            joined = max([started, *(found[n][1] for n in stages if n not in waits)])
+            found[name] = (started, joined + self.gate[name] * TICK_NS)
         return found
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from books import restock
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from rig import SHOP, World
+
+from orchestrator.exposition import Sheet
 
 LOAD = Path(__file__).parent / "load.py"
 Key = tuple[str, frozenset[tuple[str, str]]]
@@ -108,8 +109,7 @@ def serve(options: list[str]) -> None:
     ).enter()
     now = [0.0]
     view = KernelView(app, clock=lambda: now[0])
-    registry = CollectorRegistry()
-    registry.register(view.collector)
+    sheet = Sheet(is_open=False)
     with asyncio.Runner() as runner:
         for line in sys.stdin:
             now[0] += float(line)
@@ -117,7 +117,7 @@ def serve(options: list[str]) -> None:
             runner.run(view.refresh())
             cpu_ms = (cpu_s() - begun) * 1e3
             descriptors = len(list(Path("/proc/self/fd").iterdir()))
-            text = generate_latest(registry).decode()
+            text = sheet.text(view.collector.families())
             answer = {"text": text, "cpu_ms": cpu_ms, "descriptors": descriptors}
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()

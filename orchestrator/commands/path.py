@@ -23,6 +23,7 @@ from orchestrator.path.traceroute import Step, traceroute
 from orchestrator.terminal import clean, counted
 
 WIDTH = 110  # where there is no terminal to ask
+NARROW = 100  # below it the median and the 99th percentile are left out
 BAR = 40
 EVERY_S = 1.0
 
@@ -45,7 +46,7 @@ def path(target: Target, probe: bool, watch: bool, as_json: bool) -> None:
             steps = asyncio.run(traceroute(_url(app)))
             return [step.document() for step in steps] if as_json else _probe_table(steps)
         document = ask(app.lab, "/path")
-        return document if as_json else _map(document)
+        return document if as_json else _map(document, console.width)
 
     console = Console() if is_terminal() else Console(width=WIDTH)
     if not watch:
@@ -74,7 +75,7 @@ def _url(app: App) -> str:
     raise click.UsageError("no service of this stack has a published port")
 
 
-def _map(document: dict[str, Any]) -> Group:
+def _map(document: dict[str, Any], width: int) -> Group:
     """Hops in the order of the path, with the ways between them."""
     request = document["request"]
     if request is None:
@@ -84,10 +85,9 @@ def _map(document: dict[str, Any]) -> Group:
         f"p50 {_ms(request['p50_ms'])}   p95 {_ms(request['p95_ms'])}   "
         f"p99 {_ms(request['p99_ms'])}   errors {request['error_ratio']:.1%}"
     )
-    table = Table(box=None, padding=(0, 1))
-    for name in ("hop", "/s", "self mean", "p50", "p95", "p99", "per request", "errors", ""):
-        left = name in ("hop", "")
-        table.add_column(name, justify="left" if left else "right", no_wrap=left)
+    parts = ("mean", "p95") if width < NARROW else ("mean", "p50", "p95", "p99")
+    table = _table("hop", "/s", *(f"{each} ms" for each in parts), "request ms", "errors", "")
+    bar = 6 if width < NARROW else 12
     hops = {row["name"]: row for row in document["hops"]}
     most = max((row["per_request_ms"] for row in hops.values()), default=1.0) or 1.0
     for name in _ordered(document):
@@ -99,20 +99,18 @@ def _map(document: dict[str, Any]) -> Group:
         table.add_row(
             Text(name, style="bold" if is_slowest else ""),
             f"{row['rate_rps']:.1f}",
-            *(_ms(own[key]) for key in ("mean", "p50", "p95", "p99")),
-            _ms(row["per_request_ms"]),
+            *(_number(own[key]) for key in parts),
+            _number(row["per_request_ms"]),
             f"{row['error_ratio']:.1%}",
-            "█" * max(1, round(12 * row["per_request_ms"] / most)) + ("  slowest" * is_slowest),
+            "█" * max(1, round(bar * row["per_request_ms"] / most)) + ("  slowest" * is_slowest),
         )
-    ways = Table(box=None, padding=(0, 1))
-    for name in ("way", "/s", "there", "back", "p95", "errors"):
-        ways.add_column(name, justify="left" if name == "way" else "right")
+    ways = _table("way", "/s", "there ms", "back ms", "p95 ms", "errors")
     for row in document["edges"]:
         times = row["transit_ms"] or {}
         ways.add_row(
             f"{row['client']} → {row['server']}",
             f"{row['rate_rps']:.1f}",
-            *(_ms(times.get(key)) for key in ("there", "back", "p95")),
+            *(_number(times.get(key)) for key in ("there", "back", "p95")),
             f"{row['error_ratio']:.1%}",
         )
     notes = []
@@ -145,23 +143,34 @@ def _ordered(document: dict[str, Any]) -> list[str]:
     return [*order, *(row["name"] for row in document["hops"] if row["name"] not in order)]
 
 
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} ms"
+def _table(*columns: str) -> Table:
+    """Words to the left, numbers to the right; a number is never broken nor cut."""
+    table = Table(box=None, padding=(0, 1))
+    for name in columns:
+        is_word = name in ("hop", "way", "answered by", "")
+        table.add_column(name, justify="left" if is_word else "right", no_wrap=True)
+    return table
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f} ms"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _probe_table(steps: list[Step]) -> Table:
-    table = Table(box=None, padding=(0, 1))
-    for name in ("hop", "answered by", "median", "of this hop", "best", "worst"):
-        table.add_column(name, justify="left" if name == "answered by" else "right")
+    table = _table("#", "answered by", "median ms", "this hop ms", "best ms", "worst ms")
     before_ms = 0.0
     for number, step in enumerate(steps):
         table.add_row(
             str(number),
             Text(clean(step.name)),
-            _ms(step.median_ms),
-            _ms(max(0.0, step.median_ms - before_ms)),
-            _ms(step.best_ms),
-            _ms(step.worst_ms),
+            _number(step.median_ms),
+            _number(max(0.0, step.median_ms - before_ms)),
+            _number(step.best_ms),
+            _number(step.worst_ms),
         )
         before_ms = step.median_ms
     return table
@@ -204,24 +213,25 @@ def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
     if which != "last" and not (0 < len(which) <= 32 and set(which) <= set("0123456789abcdef")):
         raise click.UsageError(f"{which!r} is no trace id: up to 32 hexadecimal digits")
     found = ask(lab, f"/trace/{which}")
-    tell(found) if as_json else console.print(_waterfall(found))
+    tell(found) if as_json else console.print(_waterfall(found, console.width))
 
 
-def _waterfall(found: dict[str, Any]) -> Group:
+def _waterfall(found: dict[str, Any], width: int) -> Group:
     at = datetime.fromtimestamp(found["at"]).strftime("%H:%M:%S")
     head = Text(
         f"{found['id']}  {at}  {found['status']}  {clean(found['path'])}  {_ms(found['total_ms'])}"
     )
-    table = Table(box=None, padding=(0, 1))
-    for name in ("hop", "start", "took", "itself", "result", ""):
-        table.add_column(name, justify="left" if name in ("hop", "") else "right", no_wrap=True)
+    table = _table("hop", "start ms", "took ms", "itself ms", "result", "")
+    hops = ["  " * span["depth"] + clean(span["hop"]) for span in found["spans"]]
+    rest = max(map(len, hops), default=0) + 4 * 12  # the numbers, the result, what is between
+    bar = max(8, min(BAR, width - rest))
     whole = found["total_ms"] or 1.0
-    for span in found["spans"]:
-        first = min(BAR - 1, round(BAR * span["start_ms"] / whole))
-        length = max(1, min(BAR - first, round(BAR * span["duration_ms"] / whole)))
+    for hop, span in zip(hops, found["spans"], strict=True):
+        first = min(bar - 1, round(bar * span["start_ms"] / whole))
+        length = max(1, min(bar - first, round(bar * span["duration_ms"] / whole)))
         table.add_row(
-            Text("  " * span["depth"] + clean(span["hop"])),
-            *(_ms(span[key]) for key in ("start_ms", "duration_ms", "self_ms")),
+            Text(hop),
+            *(_number(span[key]) for key in ("start_ms", "duration_ms", "self_ms")),
             Text(clean(span["result"])),
             " " * first + "█" * length,
         )

@@ -55,7 +55,8 @@ def replay(
             with watching(app, as_json=as_json, nodes=near.touched | near.felt) as sights:
                 return found, *await rebuild(app, found, [*sights, finished], complain=complain)
 
-    done = run_to_end(app, work())
+    left = "what was taken away and not rebuilt is down; `orchestrator replay` goes on"
+    done = run_to_end(app, work(), left=left)
     if done is None:
         if not as_json:
             click.echo("nothing is broken, nothing was touched")

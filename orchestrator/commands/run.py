@@ -189,7 +189,8 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         return result
 
     with watching(app, as_json=as_json) as sights:
-        result = run_to_end(app, work())
+        left = "the rest is still up; `orchestrator down` again goes on"
+        result = run_to_end(app, work(), left=left)
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         sys.exit(1)
@@ -199,8 +200,10 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
 
 
-def run_to_end(app: App, work: Coroutine[None, None, T]) -> T:
-    """The work's result; an interrupted run ends the process with 130.
+def run_to_end(
+    app: App, work: Coroutine[None, None, T], *, left: str = "what worked stays up"
+) -> T:
+    """The work's result; an interrupted run ends the process with 130, and says what is left.
 
     SIGINT and SIGTERM cancel it once; a second one ends the process at once.
     """
@@ -224,5 +227,5 @@ def run_to_end(app: App, work: Coroutine[None, None, T]) -> T:
     try:
         return asyncio.run(stoppable())
     except asyncio.CancelledError:
-        click.echo("interrupted: what worked stays up", err=True)
+        click.echo(f"interrupted: {left}", err=True)
         sys.exit(INTERRUPTED)

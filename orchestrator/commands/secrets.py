@@ -26,6 +26,9 @@ from orchestrator.lock import refuse_if_busy
 from orchestrator.sights.console import failure_report
 from orchestrator.terminal import counted
 
+HALF_ROTATED = (
+    "it serves with the old secrets and the new ones; `orchestrator secrets rotate` or `up` goes on"
+)
 HOUR_S, DAY_S = 3600, 86_400
 
 
@@ -114,15 +117,13 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     # A supervisor takes what it knows for what is wanted, and would restart services with that.
     with resting(app, target), watching(app, as_json=as_json) as sights:
         result = run_to_end(
-            app, rotation.rotate(app, names, [*sights, finished], complain=complain)
+            app,
+            rotation.rotate(app, names, [*sights, finished], complain=complain),
+            left=HALF_ROTATED,
         )
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
-        click.echo(
-            "not finished: it serves with the old secrets and the new ones; "
-            "`orchestrator secrets rotate` or `up` goes on",
-            err=True,
-        )
+        click.echo(f"not finished: {HALF_ROTATED}", err=True)
         sys.exit(1)
     if not as_json:
         count = len(names or app.stack.secrets)

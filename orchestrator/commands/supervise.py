@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from orchestrator import resident
+from orchestrator.beat import beat
 from orchestrator.commands.target import Target, target_options
 from orchestrator.front.house import open_house
 from orchestrator.processes import child
@@ -52,6 +54,8 @@ def supervise(target: Target, after: int | None) -> None:
                 watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
                 if after is not None:
                     await child.wait_for_exit(after)
+                gc.collect()
+                gc.freeze()  # what is there now stays: no collection need look at it again
                 try:
                     await supervisor.run()
                 finally:
@@ -68,7 +72,7 @@ async def end_when_replaced(
 ) -> None:
     """Ends the supervisor once its lock was deleted: the next one would not know of it."""
     while True:
-        await asyncio.sleep(HELD_LOOK_S)
+        await beat(HELD_LOOK_S)
         if not is_held():
             break
     tell("the run directory was taken away, and my lock with it")

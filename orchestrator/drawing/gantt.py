@@ -87,10 +87,10 @@ class _Chart:
         critical = node.node in self._chain.nodes
         name = cut(node.node, self._label - 12)
         page.text(MARGIN, middle + 4, name, "ink bold" if critical else "ink")
-        waited = node.segments[0]
-        if waited.ns * self._scale > 3:
-            data = f"M{number(self._left)} {number(middle)} H{number(self._x(waited.end_ns))}"
-            page.path(data, "wait", title=_about(node, waited))
+        for each in node.segments:
+            if each.phase is Phase.DEPENDENCY_WAIT and each.ns * self._scale > 3:
+                start, end = number(self._x(each.start_ns)), number(self._x(each.end_ns))
+                page.path(f"M{start} {number(middle)} H{end}", "wait", title=_about(node, each))
         for each in self._seen(node):
             width = max(each.ns * self._scale, THINNEST)
             at = (self._x(each.start_ns), middle - BAR / 2, width, BAR)
@@ -105,7 +105,7 @@ class _Chart:
 
     def _seen(self, node: NodeSpan) -> list[Segment]:
         """Segments that are wide enough to be seen; of a node without any the longest one."""
-        after = node.segments[1:]
+        after = [each for each in node.segments[1:] if each.phase is not Phase.DEPENDENCY_WAIT]
         wide = [each for each in after if each.ns * self._scale >= NARROWEST]
         return wide or sorted(after, key=lambda each: each.ns)[-1:]
 
@@ -192,8 +192,9 @@ def _about(node: NodeSpan, each: Segment) -> str:
         parts.append("undoes the last attempt")
     elif len(node.attempts) > 1 and each.attempt:
         parts.append(f"attempt {each.attempt}")
-    if each.phase is Phase.DEPENDENCY_WAIT and node.released_by:
-        parts.append(f"released by {node.released_by}")
+    by = node.joined_by if each.start_ns else node.released_by
+    if each.phase is Phase.DEPENDENCY_WAIT and by:
+        parts.append(f"released by {by}")
     if each.is_open:
         parts.append("its end is not in the journal")
     return ", ".join(parts)

@@ -12,8 +12,9 @@ from graphlib import TopologicalSorter
 from orchestrator.drawing.layers import ranks
 from orchestrator.drawing.svg import printable
 
-READY, STARTED, COMPLETED = "ready", "started", "completed"
-STRENGTH = {STARTED: 0, READY: 1, COMPLETED: 1}  # what an edge waits for, as far as it goes
+READY, STARTED, COMPLETED, BESIDE = "ready", "started", "completed", "beside"
+# What an edge waits for, as far as it goes.
+STRENGTH = {STARTED: 0, BESIDE: 0, READY: 1, COMPLETED: 1}
 TEXT_WIDTH = 100
 
 
@@ -145,7 +146,12 @@ def as_mermaid(title: str, graph: Graph) -> str:
         lines.append(f'  subgraph l{number}["{_mermaid(layer)}"]')
         lines += [f'    {ids[name]}["{_mermaid(name)}"]' for name in names]
         lines.append("  end")
-    arrows = {READY: "-->", STARTED: "-. started .->", COMPLETED: "-- completed -->"}
+    arrows = {
+        READY: "-->",
+        STARTED: "-. started .->",
+        COMPLETED: "-- completed -->",
+        BESIDE: "-. beside .->",
+    }
     lines += [f"  {ids[need]} {arrows[how]} {ids[name]}" for need, how, name in graph.edges]
     return "\n".join(lines) + "\n"
 
@@ -170,6 +176,7 @@ def as_dot(title: str, graph: Graph) -> str:
     styles = {
         READY: "",
         STARTED: ' [label="started", style=dashed]',
+        BESIDE: ' [label="beside", style=dashed]',
         COMPLETED: ' [label="completed", style=dotted]',
     }
     lines += [

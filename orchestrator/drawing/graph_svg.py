@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from orchestrator.drawing.graph import COMPLETED, READY, STARTED, Graph
+from orchestrator.drawing.graph import BESIDE, COMPLETED, READY, STARTED, Graph
 from orchestrator.drawing.layers import Cell, Layout, layout
 from orchestrator.drawing.svg import HUES, Page, cut, flowing, number, text_width
 
@@ -120,13 +120,18 @@ def _node(page: Page, name: str, layer: str, hue: int, x: float, y: float, width
 def _legend(graph: Graph) -> list[tuple[str, str]]:
     """(class, text): layers by colour, then how needs are drawn."""
     layers = [(f"s{index % HUES}", layer) for index, layer in enumerate(graph.members)]
-    texts = {READY: "needs it ready", STARTED: "needs it started", COMPLETED: "needs it completed"}
+    texts = {
+        READY: "needs it ready",
+        STARTED: "needs it started",
+        COMPLETED: "needs it completed",
+        BESIDE: "is ready after it",
+    }
     used = {condition for _, condition, _ in graph.edges}
     return [*layers, *((how, text) for how, text in texts.items() if how in used)]
 
 
 def _legend_entry(page: Page, kind: str, text: str, x: float, y: float) -> None:
-    if kind in (READY, STARTED, COMPLETED):
+    if kind in (READY, STARTED, COMPLETED, BESIDE):
         page.path(f"M{number(x)} {number(y - 4)} h24", f"edge {kind}", arrow=True)
     else:
         page.box(x + 8, y - 10, 12, 12, kind, radius=3)

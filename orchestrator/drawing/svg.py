@@ -75,8 +75,8 @@ BASE = (
     "monospace;font-size:12px}.head{font-size:15px;font-weight:700}.bold{font-weight:700}"
     ".small{font-size:10.5px}.tiny{font-size:8px}.end{text-anchor:end}.middle{text-anchor:middle}"
     ".halo{paint-order:stroke;stroke-width:4px;stroke-linejoin:round}"
-    ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.completed{stroke-dasharray:1.5 3.5;"
-    "stroke-linecap:round;stroke-width:2}"
+    ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.beside{stroke-dasharray:6 4}"
+    ".completed{stroke-dasharray:1.5 3.5;stroke-linecap:round;stroke-width:2}"
 )
 
 

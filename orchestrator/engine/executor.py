@@ -1,17 +1,19 @@
 """Runs a plan with one verb: one writer of the plan, bounded concurrency, events for everything.
 
 Every node goes through the same phases, told apart by events:
-StepQueued → (slot) → SlotTaken → StepStarted → work → StepProvisioned → (gate) → StepFinished,
-StepRetried → (backoff) → StepQueued for another attempt, and StepGivenUp → (undo) → StepFinished
-where none is left. What is as wanted has no StepStarted. A slot is held for work only:
-a node that waits for its readiness must not keep the node it waits for from starting.
+StepQueued → (slot) → SlotTaken → StepStarted → work → StepProvisioned → (what it was started
+beside) → StepJoined → (gate) → StepFinished, StepRetried → (backoff) → StepQueued for another
+attempt, and StepGivenUp → (undo) → StepFinished where none is left. What is as wanted has no
+StepStarted. A slot is held for work only: a node that waits for its readiness must not keep the
+node it waits for from starting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs
 from orchestrator.engine.retry import Sleep, attempts
@@ -25,6 +27,7 @@ from orchestrator.events import (
     SlotTaken,
     StepFinished,
     StepGivenUp,
+    StepJoined,
     StepProvisioned,
     StepQueued,
     StepRetried,
@@ -56,6 +59,14 @@ class Result:
         if Outcome.FAILED in values:
             return Outcome.FAILED
         return Outcome.CHANGED if Outcome.CHANGED in values else Outcome.UNCHANGED
+
+
+class _NeedLostError(Exception):
+    """What a node was started beside did not come about."""
+
+    def __init__(self, need: str) -> None:
+        super().__init__(f"its need {need} did not come about")
+        self.need = need
 
 
 class Executor:
@@ -117,6 +128,11 @@ class _Run:
         self._rebuild, self._slots, self._sleep = rebuild, slots, sleep
         self._plan = Plan(needs)
         self._weights = weights(needs)
+        self._beside = {
+            name: [need for need, stage in stages.items() if stage is Stage.BESIDE]
+            for name, stages in needs.items()
+        }
+        self._settled = {name: asyncio.Event() for name in needs}
         self._reached: asyncio.Queue[tuple[str, Stage | None]] = asyncio.Queue()
         self._result = Result()
 
@@ -140,13 +156,27 @@ class _Run:
         for name, need in lost.items():
             self._result.outcomes[name] = Outcome.SKIPPED
             self._result.skipped[name] = need
-            reason = f"its need {need} did not come about"
+            self._settled[name].set()
+            reason = str(_NeedLostError(need))
             self._emit(StepFinished(name, self._action, Outcome.SKIPPED, 0, reason))
+
+    async def _companions(self, name: str) -> str:
+        """Returns once all that the node was started beside is ready: the one that was last,
+        or nothing if it had to wait for none. Raises _NeedLostError."""
+        last = ""
+        for need in self._beside[name]:
+            if not self._settled[need].is_set():
+                await self._settled[need].wait()
+                last = need
+            if self._result.outcomes[need] not in (Outcome.CHANGED, Outcome.UNCHANGED):
+                raise _NeedLostError(need)
+        return last
 
     async def _step(self, name: str, released_by: str) -> None:
         """One node to its end. Catches what may go wrong with the world; a bug goes through."""
         anew = name in self._rebuild
-        step = _Step(self._nodes[name], self._action, anew, self._emit, self._reached)
+        join = partial(self._companions, name)
+        step = _Step(self._nodes[name], self._action, anew, self._emit, self._reached, join)
         weight = self._weights[name]
         reason, log = "", tuple[str, ...]()
         queued_by = released_by
@@ -168,8 +198,13 @@ class _Run:
         except asyncio.CancelledError:
             await step.undo(Cause.CANCELLED)
             self._result.outcomes[name] = Outcome.CANCELLED
+            self._settled[name].set()
             self._emit(StepFinished(name, self._action, Outcome.CANCELLED, step.attempt, ""))
             raise
+        except _NeedLostError as error:
+            await step.undo(Cause.CANCELLED)
+            outcome, reason = Outcome.SKIPPED, str(error)
+            self._result.skipped[name] = error.need
         except (OrchestratorError, OSError) as error:
             timed_out = isinstance(error, GateTimeoutError)
             await step.undo(Cause.TIMEOUT if timed_out else Cause.ERROR)
@@ -179,7 +214,9 @@ class _Run:
                 log = error.log
         self._result.outcomes[name] = outcome
         self._emit(StepFinished(name, self._action, outcome, step.attempt, reason, log))
-        await self._reached.put((name, None if outcome is Outcome.FAILED else Stage.READY))
+        self._settled[name].set()
+        is_lost = outcome in (Outcome.FAILED, Outcome.SKIPPED)
+        await self._reached.put((name, None if is_lost else Stage.READY))
 
 
 class _Step:
@@ -192,7 +229,9 @@ class _Step:
         anew: bool,
         emit: Emit,
         reached: asyncio.Queue[tuple[str, Stage | None]],
+        join: Callable[[], Awaitable[str]],
     ) -> None:
+        self._join, self._limit = join, asyncio.timeout(node.deadline_s)
         self._node, self._action, self._anew = node, action, anew
         self._emit, self._reached = emit, reached
         self._touched = False  # set before the verb is called: it may fail half-way
@@ -203,7 +242,7 @@ class _Step:
         """Awaits the work; when the node's deadline passes, says what it was waiting for."""
         deadline_s = self._node.deadline_s
         try:
-            async with asyncio.timeout(deadline_s):
+            async with self._limit:
                 await work
         except TimeoutError as error:
             gate = self._node.gate if self._action is Action.ENSURE else None
@@ -232,8 +271,17 @@ class _Step:
             return
         self._emit(StepProvisioned(node.name, self.attempt))
         await self._reached.put((node.name, Stage.STARTED))
+        await self._joined()
         if node.gate is not None:
             await node.gate.wait_for()
+
+    async def _joined(self) -> None:
+        """What it was started beside has deadlines of its own: its time is not the node's."""
+        self._limit.reschedule(None)
+        last = await self._join()
+        self._limit.reschedule(asyncio.get_running_loop().time() + self._node.deadline_s)
+        if last:
+            self._emit(StepJoined(self._node.name, self.attempt, last))
 
     async def _is(self, wanted: State) -> bool:
         return (await self._node.resource.observe()).state is wanted

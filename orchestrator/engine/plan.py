@@ -17,6 +17,7 @@ class Stage(IntEnum):
     TAKEN = 1
     STARTED = 2  # its own work is done, readiness not yet proven
     READY = 3  # proven; for a job: completed
+    BESIDE = 4  # of a need alone: one begins without it, and is ready only once it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ class Plan:
                 self._dependents[need].append(name)
         self._stage = dict.fromkeys(needs, Stage.WAITING)
         self._lost: dict[str, str] = {}
-        self._unmet = {name: len(stages) for name, stages in needs.items()}
+        self._unmet = {
+            name: sum(stage is not Stage.BESIDE for stage in stages.values())
+            for name, stages in needs.items()
+        }
         self._ready = [name for name, count in self._unmet.items() if count == 0]
         self._left = len(needs)
 
@@ -91,7 +95,8 @@ class Plan:
     def fail(self, name: str) -> dict[str, str]:
         """The node is lost, and with it all that wait for it: name → the need that broke.
 
-        A dependent that already started (it needed only `started`) goes on.
+        A dependent that already started (it needed only `started`) goes on; whether what it
+        started beside has come about is for whoever runs it to see.
         """
         self._left -= 1
         lost: dict[str, str] = {}

@@ -46,7 +46,9 @@ async def open_house(
         page = Page(sources_of(app, watch, options))
         await _open(stack, app, metrics, page, tell)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        works = [tasks.create_task(LoopLag(metrics).run())]
+        lag = LoopLag()
+        metrics.add(lag)
+        works = [tasks.create_task(lag.run())]
         if watch is not None:
             metrics.add(PathCollector(watch))
             works.append(tasks.create_task(watch.run()))

@@ -9,18 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
-
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
 from orchestrator.engine.plan import Node
 from orchestrator.events import DriftFound, Record, RunFinished, RunStarted
+from orchestrator.exposition import Buckets, Families, Family, Table
 from orchestrator.linux import in_thread
 from orchestrator.processes import procfs
 from orchestrator.sights.history import NodeHistory, after
@@ -35,6 +29,7 @@ STATES = (
 )
 ATTEMPTS = ("ok", "error", "timeout", "cancelled")
 BOUNDS_S = (0.05, 0.25, 1, 5)
+BOUNDS = (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf")
 KILLED = "killed"
 # What a step of a replay came to, by its outcome; whatever is not here diverged.
 REPLAYED = {"changed": "matched", "unchanged": "matched", "skipped": "skipped"}
@@ -55,7 +50,7 @@ class Durations:
         self.sum_s += seconds
 
 
-class SetupMetrics(Collector):
+class SetupMetrics:
     """The runs in a journal, for a graph of nodes."""
 
     def __init__(self, nodes: Mapping[str, Node], journal: Path, *, budget_s: float) -> None:
@@ -74,10 +69,12 @@ class SetupMetrics(Collector):
         self._replay_drift = Durations()
         self._steps: dict[Key, Durations] = {}
         self._runs: dict[Key, Durations] = {}
+        self._told: list[tuple[Family, Table]] | None = None  # until there is something new
 
     async def refresh(self) -> None:
         """Takes in what the journal has more than before."""
-        await in_thread(self._read)
+        if self._tail.is_behind():
+            await in_thread(self._read)
 
     def _read(self) -> None:
         is_more = True
@@ -88,6 +85,7 @@ class SetupMetrics(Collector):
     def take(self, records: Iterable[Record]) -> None:
         """Records in their order. Those of an earlier boot are another clock's."""
         for record in records:
+            self._told = None
             event = record.event
             if isinstance(event, RunStarted):
                 for run in list(self._open):  # one at a time: an open one was killed
@@ -138,12 +136,13 @@ class SetupMetrics(Collector):
 
     # -- families ------------------------------------------------------------------------
 
-    def collect(self) -> Iterator[Metric]:
-        yield from self._graph()
-        yield from self._run_families()
-        yield from self._node_families()
+    def families(self) -> Families:
+        """The very same tables as before while the journal says nothing new."""
+        if self._told is None:
+            self._told = [*self._graph(), *self._run_families(), *self._node_families()]
+        return self._told
 
-    def _graph(self) -> Iterator[Metric]:
+    def _graph(self) -> Iterator[tuple[Family, Table]]:
         yield _gauge(
             "orchestrator_dag_node_info",
             "Node of the graph.",
@@ -163,7 +162,7 @@ class SetupMetrics(Collector):
             {(n, past.state): 1 for n, past in self._states.items() if past.state in STATES},
         )
 
-    def _run_families(self) -> Iterator[Metric]:
+    def _run_families(self) -> Iterator[tuple[Family, Table]]:
         last = self._last
         yield _gauge(
             "orchestrator_run_info",
@@ -232,7 +231,7 @@ class SetupMetrics(Collector):
                 _add(found, (name.partition(":")[0],), 1)
         return found
 
-    def _node_families(self) -> Iterator[Metric]:
+    def _node_families(self) -> Iterator[tuple[Family, Table]]:
         shown = {name: run for name, run in self._shown.items() if name in OPERATIONS}
         rows = [
             (op, node)
@@ -313,30 +312,21 @@ def _add(table: Numbers, key: Key, value: float) -> None:
 
 def _gauge(
     name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, float]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+) -> tuple[Family, Table]:
+    return Family(name, "gauge", labels, text), dict(values)
 
 
 def _counter(
     name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, float]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+) -> tuple[Family, Table]:
+    return Family(name, "counter", labels, text), dict(values)
 
 
 def _histogram(
     name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, Durations]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    for key, each in values.items():
-        buckets, count = [], 0
-        for bound, more in zip([*(f"{b:g}" for b in BOUNDS_S), "+Inf"], each.counts, strict=True):
-            count += more
-            buckets.append((bound, count))
-        family.add_metric(key, buckets, each.sum_s)
-    return family
+) -> tuple[Family, Table]:
+    table = {
+        key: Buckets(BOUNDS, tuple(accumulate(each.counts)), each.sum_s)
+        for key, each in values.items()
+    }
+    return Family(name, "histogram", labels, text), table

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from orchestrator.linux import inside, is_namespace
+from orchestrator.linux import inside, netns_device
 
 # linux/rtnetlink.h, linux/netlink.h, linux/netfilter/nfnetlink.h
 RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE = 0x1, 0x10, 0x40
@@ -37,13 +37,20 @@ class Monitor:
 
         To be called again when a namespace was made anew: its old socket hears nothing.
         """
-        self.close()
-        self._names = tuple(namespaces)
-        self._open(None)
-        for path in self._names:
-            if is_namespace(path):
-                self._open(path)
+        before, self._names = self._inodes, tuple(namespaces)
         self._inodes = self._now()
+        for path in [path for path in self._sockets if path is not None]:
+            if self._inodes.get(path, 0) != before.get(path):
+                self._forget(path)
+        for path, inode in self._inodes.items():
+            if inode and path not in self._sockets:
+                with contextlib.suppress(OSError):  # it went this moment, which is told of
+                    self._open(path)
+        if None not in self._sockets:
+            self._open(None)
+            self._open_mounts()
+
+    def _open_mounts(self) -> None:
         # A change of the mount table is priority data of this file: proc_pid_mounts(5). It
         # is always readable, so the event loop watches an epoll that asks for no more.
         table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
@@ -52,15 +59,17 @@ class Monitor:
         self._mounts = (table, changes)
         asyncio.get_running_loop().add_reader(changes, self._mounted, changes)
 
-    def close(self) -> None:
-        loop = asyncio.get_running_loop()
-        for each in (one for group in self._sockets.values() for one in group):
-            loop.remove_reader(each)
+    def _forget(self, namespace: Path | None) -> None:
+        for each in self._sockets.pop(namespace):
+            asyncio.get_running_loop().remove_reader(each)
             each.close()
-        self._sockets.clear()
+
+    def close(self) -> None:
+        for namespace in list(self._sockets):
+            self._forget(namespace)
         if self._mounts is not None:
             table, changes = self._mounts
-            loop.remove_reader(changes)
+            asyncio.get_running_loop().remove_reader(changes)
             changes.close()
             os.close(table)
             self._mounts = None
@@ -104,6 +113,7 @@ class Monitor:
 def inode_of(path: Path) -> int:
     """Of the namespace that has this name; 0 if there is none."""
     try:
-        return path.stat().st_ino if is_namespace(path) else 0
+        seen = path.stat()
     except OSError:
         return 0
+    return seen.st_ino if seen.st_dev == netns_device() else 0

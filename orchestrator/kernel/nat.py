@@ -48,94 +48,98 @@ def rules(
         return Rule(table, chain, match, more, target, f"{mark} {comment}", why)
 
     pre, post, forward, raw = (f"{prefix}-{end}" for end in ("PRE", "POST", "FWD", "RAW"))
-    local = "-m addrtype --dst-type LOCAL"
-    found = [
-        rule(
-            "raw",
-            "PREROUTING",
-            "",
-            raw,
-            "hook",
-            "Sends every arriving packet through our guard, before connection tracking.",
-        ),
-        rule(
-            "nat",
-            "PREROUTING",
-            "",
-            pre,
-            "hook-clients",
-            "Connections that arrive for one of this host's addresses see our published ports: "
-            "clients outside, and services that call the host (hairpin).",
-            local,
-        ),
-        rule(
-            "nat",
-            "OUTPUT",
-            "",
-            pre,
-            "hook-host",
-            "Connections made on this host to its own addresses, localhost included, see our "
-            "published ports too: they never pass PREROUTING.",
-            local,
-        ),
-        rule(
-            "nat",
-            "POSTROUTING",
-            "",
-            post,
-            "hook",
-            "Sends every new connection that leaves through our address rewriting.",
-        ),
-        rule(
-            "filter",
-            "FORWARD",
-            "",
-            forward,
-            "hook",
-            "First in FORWARD, so that a policy or later rule of DROP (Docker, ufw) does not "
-            "cut our networks off.",
-        ),
-    ]
+    found = list(_hooks(rule, pre, post, forward, raw))
     # Answers come before everything that could drop them.
     found += [answer for net in nets for answer in _answers(rule, forward, net)]
     for each in publications:
         found += _published(rule, pre, post, forward, each, nets)
     for net in nets:
         found += _forwarded(rule, forward, net, nets, outbound)
-        found.append(
-            rule(
-                "raw",
-                raw,
-                f"-d 127.0.0.0/8 -i {net.bridge}",
-                "DROP",
-                "guard",
-                "route_localnet is on for this bridge; nobody behind it may use that to reach "
-                "the host's loopback services (CVE-2020-8558).",
-            )
-        )
-        found.append(
-            rule(
-                "nat",
-                post,
-                f"-s 127.0.0.0/8 -o {net.bridge}",
-                _behind(net),
-                "localhost",
-                "A connection from localhost to a published port leaves with the bridge's "
-                "address: nobody could answer 127.0.0.1.",
-            )
-        )
-        if net.masquerade:
-            found.append(
-                rule(
-                    "nat",
-                    post,
-                    f"-s {net.subnet} ! -o {net.bridge}",
-                    "MASQUERADE",
-                    "outbound",
-                    "Services reach the outside behind the host's own address.",
-                )
-            )
+        found += _guarded(rule, post, raw, net)
     return [*found, *host_rules(prefix, mark, nets, to_host)]
+
+
+def _hooks(
+    rule: Callable[..., Rule], pre: str, post: str, forward: str, raw: str
+) -> Iterator[Rule]:
+    """Where the kernel's own chains lead into ours."""
+    local = "-m addrtype --dst-type LOCAL"
+    yield rule(
+        "raw",
+        "PREROUTING",
+        "",
+        raw,
+        "hook",
+        "Sends every arriving packet through our guard, before connection tracking.",
+    )
+    yield rule(
+        "nat",
+        "PREROUTING",
+        "",
+        pre,
+        "hook-clients",
+        "Connections that arrive for one of this host's addresses see our published ports: "
+        "clients outside, and services that call the host (hairpin).",
+        local,
+    )
+    yield rule(
+        "nat",
+        "OUTPUT",
+        "",
+        pre,
+        "hook-host",
+        "Connections made on this host to its own addresses, localhost included, see our "
+        "published ports too: they never pass PREROUTING.",
+        local,
+    )
+    yield rule(
+        "nat",
+        "POSTROUTING",
+        "",
+        post,
+        "hook",
+        "Sends every new connection that leaves through our address rewriting.",
+    )
+    yield rule(
+        "filter",
+        "FORWARD",
+        "",
+        forward,
+        "hook",
+        "First in FORWARD, so that a policy or later rule of DROP (Docker, ufw) does not "
+        "cut our networks off.",
+    )
+
+
+def _guarded(rule: Callable[..., Rule], post: str, raw: str, net: Net) -> Iterator[Rule]:
+    """What the loopback's addresses may do on a bridge, and how its services get outside."""
+    yield rule(
+        "raw",
+        raw,
+        f"-d 127.0.0.0/8 -i {net.bridge}",
+        "DROP",
+        "guard",
+        "route_localnet is on for this bridge; nobody behind it may use that to reach "
+        "the host's loopback services (CVE-2020-8558).",
+    )
+    yield rule(
+        "nat",
+        post,
+        f"-s 127.0.0.0/8 -o {net.bridge}",
+        _behind(net),
+        "localhost",
+        "A connection from localhost to a published port leaves with the bridge's "
+        "address: nobody could answer 127.0.0.1.",
+    )
+    if net.masquerade:
+        yield rule(
+            "nat",
+            post,
+            f"-s {net.subnet} ! -o {net.bridge}",
+            "MASQUERADE",
+            "outbound",
+            "Services reach the outside behind the host's own address.",
+        )
 
 
 def _published(

@@ -71,20 +71,22 @@ def policy_rules(prefix: str, mark: str, admissions: Sequence[Admission]) -> lis
 
 
 def standing(rule: MakeRule) -> Iterator[Rule]:
-    """What begins no connection: the first rules, since most packets end there."""
-    yield rule(
-        "",
-        "-m conntrack --ctstate RELATED,ESTABLISHED",
-        "ACCEPT",
-        "answers",
-        "Packets of connections that were let through, and answers to those made from here.",
-    )
+    """What begins no connection. Nearly every packet ends at the first rule, so that is the one
+    that looks at nothing but the packet."""
     yield rule(
         "-p tcp",
         NO_SYN,
         "ACCEPT",
         "going-on",
-        "TCP that begins nothing: a connection that is older than these rules goes on.",
+        "TCP that begins nothing: its connection was let through, or is older than these rules, or "
+        "is none and reaches nobody.",
+    )
+    yield rule(
+        "",
+        "-m conntrack --ctstate RELATED,ESTABLISHED",
+        "ACCEPT",
+        "answers",
+        "Answers to what was asked from here, and errors that belong to a connection.",
     )
     yield echo(rule)
 

@@ -62,7 +62,9 @@ class Prober:
         # Asking the resolver for localhost would take longer than to connect.
         host = "127.0.0.1" if self._host == LOCALHOST else self._host
         begun_us = _now_us()
-        with socket.create_connection((host, self._port), TIMEOUT_S) as connection:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect((host, self._port))
             sent_us = _now_us()
             connection.sendall(
                 f"GET {self._path} HTTP/1.1\r\n{self._headers}Connection: close\r\n"

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from orchestrator.path.spans import Request, parse, shares
+from orchestrator.path.spans import Request, parse, parse_counted, shares
 from orchestrator.path.totals import Totals
 
 ROTATE_BYTES = 16_000_000
 CHUNK_BYTES = 500_000  # about 25 ms of work
-SAVE_EVERY_S = 1.0
+# What is not saved is only read again by the next reader: a second's work at most.
+SAVE_EVERY_S, SAVE_SELDOM_S = 1.0, 30.0
+SAVE_LINES = 1000
 KEPT, KEPT_LAST, KEPT_OWN = 1000, 100, 100
 
 
@@ -72,7 +74,7 @@ class Reader:
         self.totals = Totals()
         self.traces = Traces(one_in)
         self._saved_s = 0.0
-        self._is_saved = True
+        self._unsaved = 0  # lines
         self._load()
 
     def find(self, trace: str) -> tuple[float, Request] | None:
@@ -95,8 +97,9 @@ class Reader:
         elif self._old.exists() and not self._log.exists():
             self._reopen()  # whoever put it aside was killed before this
         now_s = time.monotonic()
-        self._is_saved = self._is_saved and not count
-        if not self._is_saved and now_s > self._saved_s + SAVE_EVERY_S:
+        self._unsaved += count
+        every_s = SAVE_EVERY_S if self._unsaved >= SAVE_LINES else SAVE_SELDOM_S
+        if self._unsaved and now_s > self._saved_s + every_s:
             self.save()
         return count
 
@@ -118,12 +121,13 @@ class Reader:
 
     def _read(self, path: Path) -> int:
         try:
+            seen = path.stat()
+            if self._offsets.get(str(seen.st_ino), 0) == seen.st_size:
+                return 0  # as nearly always; what is renamed meanwhile is seen next time
             with path.open("rb") as file:
                 seen = path.stat()
                 key = str(seen.st_ino)
                 offset = self._offsets.get(key, 0)
-                if seen.st_size == offset:
-                    return 0
                 if seen.st_size < offset:
                     offset = 0  # somebody emptied it
                 file.seek(offset)
@@ -134,9 +138,22 @@ class Reader:
         self._offsets[key] = offset + end
         now_s = time.time()
         lines = data[:end].decode(errors="replace").split("\n")[:-1]
+        # Those without a weight are few different ones: milliseconds, and a route.
+        counted = Counter(line for line in lines if line[:1] == "\t")
+        for line, times in counted.items():
+            self._count(line, times)
         for line in lines:
-            self._add(line, now_s)
+            if line[:1] != "\t":
+                self._add(line, now_s)
         return len(lines)
+
+    def _count(self, line: str, times: int) -> None:
+        try:
+            found = parse_counted(line)
+        except ValueError:
+            self.totals.drop(times)
+            return
+        self.totals.count(*found, times)
 
     def _add(self, line: str, now_s: float) -> None:
         try:
@@ -157,7 +174,7 @@ class Reader:
         draft = self._state.with_suffix(".new")
         draft.write_text(json.dumps(document))
         draft.rename(self._state)
-        self._saved_s, self._is_saved = time.monotonic(), True
+        self._saved_s, self._unsaved = time.monotonic(), 0
 
     def _load(self) -> None:
         """What the last reader knew. Without it, or with a damaged one, all is read again."""

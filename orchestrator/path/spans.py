@@ -1,11 +1,15 @@
 """One request's way through the hops: from its line in the edge's log to where its time went.
 
 Pure. All times are whole microseconds of one CLOCK_MONOTONIC; services/shared/hops.py says
-what the hops stamp, and services/edge/nginx.conf writes the line:
+what the hops stamp, and services/edge/nginx.conf writes the line (with tabs):
 
-    arrived  sent  answered  done  status  upstream status  trace id  path  X-Hop   (tabs)
+    weight  arrived  sent  answered  done  status  upstream status  trace id  path  X-Hop
 
-or, where the edge can only tell milliseconds, its `$request_time` and three empty fields.
+or, where the edge can only tell milliseconds, its `$request_time` and three empty fields in
+place of the stamps. Weight is how many requests it stands for. Those others have a line
+without a weight, which begins with a tab:
+
+    status  `$request_time`  X-Hop, or the path where nobody behind the edge answered
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ import random
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-FIELDS = 9
-EXACT_US, COARSE_US = 1, 1000  # what the edge's stamps resolve
+FIELDS, COUNTED_FIELDS = 10, 4
 HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
+OTHER = "other"
+EXACT_US, COARSE_US = 1, 1000  # what the edge's stamps resolve
 OWN = "6f726368"  # "orch": how trace ids of the orchestrator's own requests begin
 
 Pieces = list[tuple[int, int, float]]  # begin, end, weight: the part of the time that counts
@@ -54,6 +59,7 @@ class Request:
     root: Stay
     resolution_us: int
     is_partial: bool  # somebody was asked who did not tell of it
+    weight: int = 1  # requests that it stands for, itself included
 
     @property
     def total_us(self) -> int:
@@ -85,10 +91,10 @@ def parse(line: str, edge: str) -> Request:
     fields = line.split("\t")
     if len(fields) != FIELDS:
         raise ValueError(f"{len(fields)} fields instead of {FIELDS}")
-    arrived, sent, answered, done, status, upstream, trace, path, below = fields
+    weight, arrived, sent, answered, done, status, upstream, trace, path, below = fields
     is_exact = done != ""
     root = Stay(edge, int(arrived), int(done)) if is_exact else Stay(edge, 0, _ms(arrived))
-    route = HEALTH if path == HEALTH else "other"
+    route = _route_of(path)
     if upstream != "-":
         result = upstream.rpartition(" ")[2]  # of the last one, where the first was refused
         if below != "-":
@@ -107,7 +113,25 @@ def parse(line: str, edge: str) -> Request:
         root.calls.append(call)
     is_partial = upstream != "-" and below == "-"
     resolution_us = EXACT_US if is_exact else COARSE_US
-    return Request(trace, route, path, int(status), root, resolution_us, is_partial)
+    stands_for = int(weight)
+    if stands_for < 1:
+        raise ValueError(f"weight {weight}")
+    return Request(trace, route, path, int(status), root, resolution_us, is_partial, stands_for)
+
+
+def parse_counted(line: str) -> tuple[str, int, int]:
+    """Route, status and microseconds of a line without a weight. Raises ValueError."""
+    fields = line.split("\t")
+    if len(fields) != COUNTED_FIELDS:
+        raise ValueError(f"{len(fields)} fields instead of {COUNTED_FIELDS}")
+    _, status, time_s, told = fields
+    route = _route_of(told) if told[:1] == "/" else told.split(",", 3)[-1]
+    return route, int(status), _ms(time_s)
+
+
+def _route_of(path: str) -> str:
+    """Of what the edge answers by itself."""
+    return HEALTH if path == HEALTH else OTHER
 
 
 def _ms(seconds: str) -> int:

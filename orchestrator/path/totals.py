@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.path.spans import HEALTH, Request, Shares, Stay
+from orchestrator.path.spans import HEALTH, OTHER, Request, Shares, Stay
 
 # 1-2.5-5 steps from 25 µs to 5 s; objectives at 100 ms and 250 ms are bounds, too.
 BOUNDS_US = tuple(
@@ -21,7 +21,6 @@ BOUNDS_US = tuple(
     if step * scale >= 25
 )
 MAX_ROUTES = 32  # a label must stay small, whatever a gateway says
-OTHER = "other"
 
 Key = tuple[str, ...]
 
@@ -33,9 +32,9 @@ class Histogram:
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_US) + 1))
     sum_us: float = 0.0
 
-    def add(self, value_us: float) -> None:
-        self.counts[bisect_left(BOUNDS_US, value_us)] += 1
-        self.sum_us += value_us
+    def add(self, value_us: float, times: int = 1) -> None:
+        self.counts[bisect_left(BOUNDS_US, value_us)] += times
+        self.sum_us += value_us * times
 
     @property
     def count(self) -> int:
@@ -69,7 +68,8 @@ class Totals:
     own: int = 0  # of the requests those that the orchestrator made; since the beginning
 
     def add(self, request: Request, found: Shares, *, at_s: float) -> None:
-        """One request with its shares."""
+        """One request with its shares, which count for those that it stands for."""
+        times = request.weight
         route = self._known(request.route)
         self.own += request.is_own and request.route != HEALTH
         total_us = request.total_us
@@ -78,23 +78,27 @@ class Totals:
         bucket = bisect_left(BOUNDS_US, total_us)
         self.exemplars.setdefault((route,), {})[bucket] = Exemplar(request, at_s)
         for hop, time_us in found.hops.items():
-            _of(self.hop, (hop, route)).add(time_us)
+            _of(self.hop, (hop, route)).add(time_us, times)
         for client, server, there_us, back_us in found.transits:
-            _of(self.transit, (client, server, "there")).add(there_us)
-            _of(self.transit, (client, server, "back")).add(back_us)
-        self.unattributed[()].add(found.unattributed_us)
-        self._calls(request.root)
+            _of(self.transit, (client, server, "there")).add(there_us, times)
+            _of(self.transit, (client, server, "back")).add(back_us, times)
+        self.unattributed[()].add(found.unattributed_us, times)
+        self._calls(request.root, times)
         self.results["partial" if request.is_partial else "complete",] += 1
         self.resolution_us[request.root.hop,] = request.resolution_us
+
+    def count(self, route: str, status: int, total_us: int, times: int) -> None:
+        """So many requests of which nothing else is known."""
+        _of(self.request, (self._known(route), code_class(str(status)))).add(total_us, times)
 
     def way(self, client: str, server: str, there_us: float, back_us: float) -> None:
         """A way that was measured from outside: by a request of our own."""
         _of(self.transit, (client, server, "there")).add(there_us)
         _of(self.transit, (client, server, "back")).add(back_us)
 
-    def drop(self) -> None:
+    def drop(self, times: int = 1) -> None:
         """A line that could not be read."""
-        self.results["dropped",] += 1
+        self.results["dropped",] += times
 
     def _known(self, route: str) -> str:
         if not self.routes:
@@ -104,13 +108,13 @@ class Totals:
         self.routes.add(route)
         return route
 
-    def _calls(self, stay: Stay) -> None:
+    def _calls(self, stay: Stay, times: int) -> None:
         for call in stay.calls:
             if call.callee:
                 key = (stay.hop, call.callee, code_class(call.result))
-                self.edges[key] = self.edges.get(key, 0) + 1
+                self.edges[key] = self.edges.get(key, 0) + times
             if call.stay is not None:
-                self._calls(call.stay)
+                self._calls(call.stay, times)
 
     def dump(self) -> dict[str, Any]:
         """All of it but the exemplars, for JSON."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.beat import beat
 from orchestrator.path.prober import CLIENT, Prober
 from orchestrator.path.reader import Reader
 from orchestrator.path.spans import Request
@@ -20,6 +21,7 @@ from orchestrator.processes import procfs
 READ_EVERY_S = 0.25
 PROBE_EVERY_S = 1.0
 MANY = 1000
+FEW = 3  # as many as there are in a second while nobody but ourselves asks anything
 
 
 class PathWatch:
@@ -55,15 +57,18 @@ class PathWatch:
             count = 0
             with contextlib.suppress(OSError):  # a full disk loses the saving, not the reading
                 count = self.reader.read()
-            # After a long absence there is much to read: others get their turn in between.
-            await asyncio.sleep(0.0 if count > MANY else READ_EVERY_S)
+            if count > MANY:  # after a long absence: others get their turn in between
+                await asyncio.sleep(0)
+            else:
+                await beat(READ_EVERY_S if count > FEW else PROBE_EVERY_S)
 
     async def _each_second(self) -> None:
         while True:
             self._window.note(self.reader.totals, time.monotonic())
             if self.prober is not None:
                 await self.prober.probe()
-            await asyncio.sleep(PROBE_EVERY_S)
+            # Not on the beat of all others, who would be in its way and in its times.
+            await beat(PROBE_EVERY_S, after_s=PROBE_EVERY_S / 2)
 
     def _reopen(self) -> None:
         """SIGUSR1 to the edge's first process: nginx(8) then opens its logs again."""

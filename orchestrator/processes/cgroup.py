@@ -181,12 +181,10 @@ class Group:
                 return f"its {name} limit is {found}, not {self.limits.values()[name]}"
         return ""
 
-    def processes(self) -> list[int] | None:
-        """Pids of everything in it, bubblewrap's too; None where there is no such group."""
-        for _, directory, _ in self._used():
-            with contextlib.suppress(OSError):
-                return [int(word) for word in (directory / "cgroup.procs").read_text().split()]
-        return None
+    def list_file(self) -> str | None:
+        """What lists the pids of everything in it, bubblewrap's too; None where there is no
+        group."""
+        return next((f"{directory}/cgroup.procs" for _, directory, _ in self._used()), None)
 
     def remove(self) -> None:
         """Takes the group away, and those above it once they are empty."""

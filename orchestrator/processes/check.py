@@ -9,7 +9,8 @@ from typing import Any
 
 from orchestrator.events import Outcome
 from orchestrator.path.spans import own_traceparent
-from orchestrator.processes.probes import BODY_LIMIT_BYTES, Answer, brief
+from orchestrator.processes import exchange
+from orchestrator.processes.probes import Answer, brief
 from orchestrator.resource import Observation, State
 
 
@@ -35,37 +36,30 @@ class CheckProbe:
     kind: str = "check"
 
     async def check(self) -> Answer:
-        import aiohttp
-
         saved: dict[str, Any] = {}
         seen: list[str] = []
-        try:
-            async with aiohttp.ClientSession() as session:
-                for request in self.requests:
-                    answer = await _ask(session, request, saved)
-                    seen.append(answer.text)
-                    if not answer.passed:
-                        break
-                else:
-                    return Answer(True, "; ".join(seen))
-        except aiohttp.ClientError as error:
-            return Answer(False, str(error) or type(error).__name__)
-        return Answer(False, "; ".join(seen))
+        for request in self.requests:
+            answer = await _ask(request, saved)
+            seen.append(answer.text)
+            if not answer.passed:
+                return Answer(False, "; ".join(seen))
+        return Answer(True, "; ".join(seen))
 
 
-async def _ask(session: Any, request: Request, saved: dict[str, Any]) -> Answer:
+async def _ask(request: Request, saved: dict[str, Any]) -> Answer:
     """One request; what `save` names is put into `saved`."""
     url = _fill(request.url, saved)
     what = f"{request.method} {url}"
     headers = {"traceparent": own_traceparent()[1]}  # no user's request
     headers |= {key: _fill(value, saved) for key, value in request.headers.items()}
-    body = None
+    body = b""
     if request.body is not None:
-        body = {key: _fill_value(value, saved) for key, value in request.body.items()}
-    async with session.request(request.method, url, headers=headers, json=body) as response:
-        text = (await response.content.read(BODY_LIMIT_BYTES)).decode(errors="replace")
-    found = f"{what} → {response.status}"
-    if response.status != request.status:
+        filled = {key: _fill_value(value, saved) for key, value in request.body.items()}
+        body = json.dumps(filled).encode()
+        headers = {"Content-Type": "application/json", **headers}
+    reply = await exchange.request(request.method, url, headers, body)
+    text, found = reply.text, f"{what} → {reply.status}"
+    if reply.status != request.status:
         return Answer(False, f"{found}, wanted {request.status}: {brief(text)}")
     if request.contains not in text:
         return Answer(False, f"{found}, without {request.contains!r}: {brief(text)}")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.errors import ProcessError
 from orchestrator.events import GateChecked, ProcessExited
 from orchestrator.processes import child
-from orchestrator.processes.liveness import is_alive
+from orchestrator.processes.liveness import Question, question
 from orchestrator.processes.probes import PROBE_TIMEOUT_S, Answer, Probe
 from orchestrator.processes.service import Service
 from orchestrator.resource import Emit
@@ -92,10 +92,9 @@ class ServiceGate:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
 
-    async def answers(self) -> bool:
-        """Whether the program answers now in its protocol's first words."""
-        found = [await is_alive(probe) for probe in self.probes.probes]
-        return all(found)
+    def questions(self) -> list[Question]:
+        """What a program that is alive reacts to."""
+        return [asked for probe in self.probes.probes if (asked := question(probe)) is not None]
 
     async def _proof(self) -> None:
         notifications = self.service.notifications

@@ -120,10 +120,6 @@ class Program:
         self.folder.remove()
         self.group.remove()
 
-    def has_data(self) -> bool:
-        """Whether its data directories exist. Cheaper than to observe."""
-        return all(path.exists() for path in self.data.values())
-
     def running(self) -> list[procfs.Sandbox]:
         return procfs.sandboxes(self.mark)
 
@@ -193,14 +189,14 @@ class Service:
 
     async def observe(self) -> Observation:
         with one_look():
-            seen = self._look()
-            if seen.state is State.PRESENT and (wrong := self._unlimited()):
+            found = self.program.running()
+            seen = self._look(found)
+            if seen.state is State.PRESENT and (wrong := self._unlimited(found)):
                 return Observation(State.PARTIAL, wrong)
         return seen
 
-    def _look(self) -> Observation:
+    def _look(self, found: Sequence[procfs.Sandbox]) -> Observation:
         """What there is, but for its limits: those can be put right under a running program."""
-        found = self.program.running()
         inits = [each for each in found if each.is_init]
         if not found:
             return Observation(State.ABSENT)
@@ -220,28 +216,30 @@ class Service:
             return Observation(State.PARTIAL, "its configuration has changed")
         return Observation(State.PRESENT)
 
-    def _unlimited(self) -> str:
-        found = (self.program.unlimited(each.pid) for each in self._inits())
-        return next(filter(None, found), "")
-
-    def _inits(self) -> list[procfs.Sandbox]:
-        return [each for each in self.program.running() if each.is_init]
+    def _unlimited(self, found: Sequence[procfs.Sandbox]) -> str:
+        wrong = (self.program.unlimited(each.pid) for each in found if each.is_init)
+        return next(filter(None, wrong), "")
 
     async def ensure(self) -> Outcome:
-        if self._look().state is not State.PRESENT:
-            return await self.rebuild()
-        if not self._unlimited():
+        found = self.program.running()
+        if self._look(found).state is not State.PRESENT:
+            return await self._renew(found)
+        if not self._unlimited(found):
             return Outcome.UNCHANGED
-        for init in self._inits():
-            self.program.limit(init.pid)
+        for each in found:
+            if each.is_init:
+                self.program.limit(each.pid)
         return Outcome.CHANGED
 
     async def rebuild(self) -> Outcome:
         """Stops what runs and starts anew. A listening socket passes from the old process
         to the new one: connections wait in it, nobody is refused."""
-        socket = self._take_socket()
+        return await self._renew(self.program.running())
+
+    async def _renew(self, found: Sequence[procfs.Sandbox]) -> Outcome:
+        socket = self._take_socket(found)
         try:
-            await self._stop(self.program.running())
+            await self._stop(found)
             if self.notifications is not None:
                 self.notifications.open()
             path = self.notifications.path if self.notifications else None
@@ -250,19 +248,19 @@ class Service:
             close(socket)
         return Outcome.CHANGED
 
-    def _take_socket(self) -> int | None:
+    def _take_socket(self, found: Sequence[procfs.Sandbox]) -> int | None:
         listener = self.program.listener
         if listener is None:
             return None
-        running = program_of(self._at_home())
+        running = program_of(self._at_home(found))
         taken = listener.take_over(running) if running is not None else None
         return taken if taken is not None else listener.open(self.program.namespace)
 
-    def _at_home(self) -> list[procfs.Sandbox]:
+    def _at_home(self, found: Sequence[procfs.Sandbox]) -> list[procfs.Sandbox]:
         """Its processes that live in the namespace that has the name now."""
         namespace = self.program.namespace
         inode = namespace.stat().st_ino if namespace is not None and namespace.exists() else 0
-        return [each for each in self.program.running() if each.netns == inode]
+        return [each for each in found if each.netns == inode]
 
     async def remove(self) -> Outcome:
         found = self.program.running()
@@ -307,12 +305,12 @@ class Job:
     async def ensure(self) -> Outcome:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
-        await self._stop()
+        await self._stop(self.program.running())
         running = await self.program.start(notify=None)
         try:
             code = await child.exit_code(running)
         except asyncio.CancelledError:
-            await self._stop()
+            await self._stop(self.program.running())
             raise
         self.program.emit(ProcessExited(self.name, running.pid, code))
         if code != 0:
@@ -332,11 +330,11 @@ class Job:
     async def remove(self) -> Outcome:
         """Data that it made stays; that is what it was run for."""
         found = self.program.running()
-        await self._stop()
+        await self._stop(found)
         self.program.forget()
         was_done = self.stamp.exists()
         self.stamp.unlink(missing_ok=True)
         return Outcome.CHANGED if found or was_done else Outcome.UNCHANGED
 
-    async def _stop(self) -> None:
-        await child.stop(self.program.running(), stop_signal=signal.SIGTERM, grace_s=5.0)
+    async def _stop(self, found: Sequence[procfs.Sandbox]) -> None:
+        await child.stop(found, stop_signal=signal.SIGTERM, grace_s=5.0)

@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from orchestrator.processes.procfs import PROC
+from orchestrator.processes.procfs import PROC, read
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-READ_BYTES = 4096
 
 
 @dataclass(slots=True)
@@ -32,19 +31,11 @@ class Usage:
         return (self.private_pages + self.shared_pages) * PAGE_BYTES
 
 
-def usage(sandboxes: Iterable[int]) -> Usage:
-    """Of all that runs in sandboxes, which are given by their pid 1 (bubblewrap, not counted).
-
-    What ends meanwhile is left out. A process whose parent ended is a child of pid 1, so
-    nothing is missed.
-    """
+def usage(pids: Iterable[int]) -> Usage:
+    """Of these processes together; what ends meanwhile is left out."""
     found = Usage()
-    waiting = [child for pid in sandboxes for child in _children(pid, _threads(pid))]
-    while waiting:
-        pid = waiting.pop()
-        threads = _threads(pid)
-        waiting += _children(pid, threads)
-        for thread in threads:
+    for pid in pids:
+        for thread in _threads(pid):
             try:
                 on_cpu, waited, _ = read(f"{PROC}/{pid}/task/{thread}/schedstat").split()
                 found.threads[int(thread)] = (int(on_cpu), int(waited))
@@ -67,29 +58,6 @@ def _threads(pid: int) -> list[str]:
         return []
 
 
-def _children(pid: int, threads: Iterable[str]) -> list[int]:
-    """Of whichever thread: proc_tid_children(5)."""
-    found: list[int] = []
-    for thread in threads:
-        try:
-            found += [int(each) for each in read(f"{PROC}/{pid}/task/{thread}/children").split()]
-        except OSError:
-            continue
-    return found
-
-
 def _descriptors(directory: str) -> int:
     """How many are open. Since Linux 6.2 the directory's size says so: proc_pid_fd(5)."""
     return os.stat(directory).st_size or len(os.listdir(directory))  # noqa: PTH116, PTH208
-
-
-def read(path: str) -> bytes:
-    """All of a small file of procfs, in a third of the time that pathlib takes."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        text = b""
-        while part := os.read(descriptor, READ_BYTES):  # procfs gives a page at a time
-            text += part
-        return text
-    finally:
-        os.close(descriptor)

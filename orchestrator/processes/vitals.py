@@ -8,13 +8,12 @@ the connection alone would have woken a program that waits for one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.processes import procfs
 
-STOPPED = "T"  # by a signal; a debugger's `t` is somebody at work
 AT_WORK = frozenset("RD")  # runs, wants to run, or waits for the disk
 
 Thread = tuple[str, int]  # its state, and how often it was switched away from
@@ -68,19 +67,21 @@ def _thread(path: Path) -> Thread | None:
 
 
 def stopped(pids: Iterable[int]) -> list[int]:
-    """Those that a signal has stopped: SIGSTOP, or one of the terminal."""
-    return [pid for pid in pids if (seen := procfs.stat(pid)) and seen.state == STOPPED]
+    """Those that a signal has stopped."""
+    return [pid for pid in pids if procfs.is_stopped(pid)]
 
 
-def short_of_descriptors(pids: Iterable[int]) -> list[int]:
-    """Those that cannot open one more file: they accept no connection."""
-    found = []
-    for pid in pids:
-        try:
-            limit = procfs.soft_limits(pid)["Max open files"]
-            used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
-        except OSError:
-            continue
-        if limit.isdigit() and used >= int(limit):
-            found.append(pid)
-    return found
+def open_files(pids: Iterable[int]) -> list[tuple[int, ...]]:
+    """What each descriptor leads to, by its inode: of sockets and pipes no two are the same.
+
+    For what has no descriptor left: where this changes, some come free.
+    """
+    return [tuple(_inodes(f"/proc/{pid}/fd")) for pid in pids]
+
+
+def _inodes(directory: str) -> Iterator[int]:
+    try:
+        for number in os.listdir(directory):  # noqa: PTH208 - names are all that is wanted
+            yield os.stat(f"{directory}/{number}").st_ino  # noqa: PTH116 - of what it leads to
+    except OSError:
+        return

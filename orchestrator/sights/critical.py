@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orchestrator.needs import dependents, topological
-from orchestrator.sights.phases import OWN, NodeSpan, Phase, RunSpan, Segment
+from orchestrator.sights.phases import BESIDE, OWN, NodeSpan, Phase, RunSpan, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,16 @@ def critical_chain(run: RunSpan) -> Chain:
     steps = list(_backwards(run))
     links = []
     for index, (node, end_ns, stage) in enumerate(steps):
+        start_ns, _ = node.release(end_ns)
         before_ns = steps[index + 1][1] if index + 1 < len(steps) else 0
         links.append(
             Link(
                 node=node.node,
-                start_ns=node.queued_ns,
+                start_ns=start_ns,
                 end_ns=end_ns,
                 stage=stage,
-                hand_over_ns=node.queued_ns - before_ns,
-                segments=tuple(_clipped(node, end_ns)),
+                hand_over_ns=start_ns - before_ns,
+                segments=tuple(_clipped(node, start_ns, end_ns)),
             )
         )
     tail_ns = run.wall_ns - (steps[0][1] if steps else 0)
@@ -111,11 +112,12 @@ def _backwards(run: RunSpan) -> Iterator[tuple[NodeSpan, int, str]]:
     while node is not None and node.node not in seen:
         seen.add(node.node)
         yield node, end_ns, stage
-        releaser = run.nodes.get(node.released_by)
+        start_ns, by = node.release(end_ns)
+        releaser = run.nodes.get(by)
         if releaser is None:
             return
         wanted = run.needs.get(node.node, {}).get(releaser.node, "")
-        reached = [each for each in releaser.reached if each[0] <= node.queued_ns]
+        reached = [each for each in releaser.reached if each[0] <= start_ns]
         if not reached:
             return
         # It came there when it first came that far; a journal of before does not say how far.
@@ -123,9 +125,11 @@ def _backwards(run: RunSpan) -> Iterator[tuple[NodeSpan, int, str]]:
         node = releaser
 
 
-def _clipped(node: NodeSpan, end_ns: int) -> Iterator[Segment]:
+def _clipped(node: NodeSpan, start_ns: int, end_ns: int) -> Iterator[Segment]:
     """The node's segments from its release until then."""
-    for each in node.segments[1:]:
+    for each in node.segments:
+        if each.start_ns < start_ns or each.phase is Phase.DEPENDENCY_WAIT:
+            continue
         if each.end_ns <= end_ns:
             yield each
         elif each.start_ns < end_ns:
@@ -134,7 +138,8 @@ def _clipped(node: NodeSpan, end_ns: int) -> Iterator[Segment]:
 
 def slack(run: RunSpan) -> dict[str, int]:
     """For each node that had its turn: how many ns longer it could have taken, in whatever
-    phase, without the last node's ending later. Slots are taken as they were.
+    phase, without the last node's ending later. Slots are taken as they were; a node that waited
+    for what it was started beside would have ended later by all that it had begun later.
 
     Empty if the journal lacks the run's needs or its end.
     """
@@ -145,15 +150,20 @@ def slack(run: RunSpan) -> dict[str, int]:
         name: {n: stage for n, stage in run.needs.get(name, {}).items() if n in ran} for name in ran
     }
     after = dependents(needs)
-    released_ns = {
-        name: max((_reached(ran[need], stage) for need, stage in stages.items()), default=0)
-        for name, stages in needs.items()
-    }
+
+    def released_ns(name: str, by: str) -> int:
+        """When the node was released by that need and those of its kind."""
+        beside = needs[name][by] == BESIDE
+        if beside and not ran[name].joined_by:
+            return ran[name].asked_ns  # they were all there in time
+        kind = (need for need, stage in needs[name].items() if (stage == BESIDE) is beside)
+        return max(_reached(ran[need], needs[name][need]) for need in kind)
+
     end_ns = max((node.end_ns for node in ran.values()), default=0)
     found: dict[str, int] = {}
     for name in reversed(topological(needs)):
         bounds = [
-            released_ns[each] - _reached(ran[name], needs[each][name]) + found[each]
+            released_ns(each, name) - _reached(ran[name], needs[each][name]) + found[each]
             for each in after[name]
         ]
         found[name] = min([end_ns - ran[name].end_ns, *bounds])

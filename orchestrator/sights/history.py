@@ -28,7 +28,7 @@ class NodeHistory:
     state: str = "pending"
     starts: int = 0  # processes started since the last `down`
     ready_after_s: float | None = None  # first attempt to ready, in the run that brought it up
-    last_error: str = ""
+    last_error: str = ""  # until it is ready again
     begun_ns: int = 0
 
 
@@ -65,9 +65,9 @@ def after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
             return NodeHistory(state="stopped")
         case StepFinished(outcome=Outcome.CHANGED):
             took_s = (mono_ns - was.begun_ns) / 1e9 if was.begun_ns else None
-            return replace(was, state="ready", ready_after_s=took_s)
+            return replace(was, state="ready", ready_after_s=took_s, last_error="")
         case StepFinished(outcome=Outcome.UNCHANGED):
-            return replace(was, state="ready")
+            return replace(was, state="ready", last_error="")
         case StepFinished(outcome=outcome, reason=reason):
             return replace(was, state=str(outcome), last_error=reason or was.last_error)
         case HealingGivenUp(reason=reason):

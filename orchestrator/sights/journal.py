@@ -159,6 +159,14 @@ class Tail:
         self._path = path
         self._rest, self._offset, self._inode = b"", 0, 0
 
+    def is_behind(self) -> bool:
+        """Whether there is something to read; cheaper than to read nothing."""
+        try:
+            seen = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return (seen.st_ino, seen.st_size) != (self._inode, self._offset)
+
     def read(self) -> tuple[list[Record], bool]:
         """Records that came since the last call, and whether there may be more already."""
         data = b""

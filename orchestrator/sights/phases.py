@@ -25,19 +25,21 @@ from orchestrator.events import (
     SlotTaken,
     StepFinished,
     StepGivenUp,
+    StepJoined,
     StepProvisioned,
     StepQueued,
     StepRetried,
     StepStarted,
 )
 
-STARTED, READY = "started", "ready"  # stages, as in `RunStarted.needs`
+STARTED, READY, BESIDE = "started", "ready", "beside"  # stages, as in `RunStarted.needs`
 
 
 class Phase(StrEnum):
     """What a node's time went to."""
 
-    DEPENDENCY_WAIT = "dependency_wait"  # from the run's start until its last need was met
+    # From the run's start until it could begin; and until what it was started beside was ready.
+    DEPENDENCY_WAIT = "dependency_wait"
     SLOT_WAIT = "slot_wait"
     PROVISION = "provision"  # looking, making or taking away; undoing a failed attempt too
     BACKOFF = "backoff"  # between two attempts
@@ -90,6 +92,7 @@ class NodeSpan:
 
     node: str
     released_by: str  # the need that was met last; empty if it had to wait for none
+    joined_by: str  # likewise of those that it was started beside, if it had to wait for them
     outcome: Outcome | None
     segments: tuple[Segment, ...]
     attempts: tuple[Attempt, ...]
@@ -103,8 +106,28 @@ class NodeSpan:
 
     @property
     def queued_ns(self) -> int:
-        """When its last need was met: the end of its first segment."""
+        """When the last need was met that it had to wait for to begin: its first segment's end."""
         return self.segments[0].end_ns
+
+    def release(self, end_ns: int) -> tuple[int, str]:
+        """When and by whom it was last released before that time: to begin, or to be asked
+        whether it is ready."""
+        joined = (each.end_ns for each in self.segments[1:] if each.phase is Phase.DEPENDENCY_WAIT)
+        joined_ns = next(joined, end_ns + 1)
+        return (
+            (joined_ns, self.joined_by)
+            if joined_ns <= end_ns
+            else (
+                self.queued_ns,
+                self.released_by,
+            )
+        )
+
+    @property
+    def asked_ns(self) -> int:
+        """When it was first asked whether it is ready; its end, if it never was."""
+        asked = (each.start_ns for each in self.segments if each.phase is Phase.READINESS_WAIT)
+        return next(asked, self.end_ns)
 
     @property
     def end_ns(self) -> int:
@@ -159,6 +182,7 @@ class _Node:
     attempt: int = 0
     undoes: bool = False
     released_by: str = ""
+    joined_by: str = ""
     outcome: Outcome | None = None
     segments: list[Segment] = field(default_factory=list)
     attempts: dict[int, Attempt] = field(default_factory=dict)
@@ -199,6 +223,9 @@ class _Node:
             case StepProvisioned():
                 self.enter(Phase.READINESS_WAIT, at_ns)
                 self.reached.append((at_ns, STARTED))
+            case StepJoined(released_by=by):
+                self.phase, self.joined_by = Phase.DEPENDENCY_WAIT, by
+                self.enter(Phase.READINESS_WAIT, at_ns)
             case GateChecked(probe=probe, passed=passed):
                 self.probes[probe, passed] += 1
             case StepRetried(reason=reason):
@@ -223,6 +250,7 @@ class _Node:
         return NodeSpan(
             name,
             self.released_by,
+            self.joined_by,
             self.outcome,
             tuple(self.segments),
             tuple(self.attempts.values()),

@@ -26,12 +26,14 @@ from orchestrator.events import (
     SlotTaken,
     StepFinished,
     StepGivenUp,
+    StepJoined,
     StepProvisioned,
     StepQueued,
     StepRetried,
 )
 from orchestrator.needs import dependents, weights
 from orchestrator.sights.phases import (
+    BESIDE,
     OWN,
     READY,
     STARTED,
@@ -44,7 +46,7 @@ from orchestrator.sights.phases import (
 
 UNITS_NS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 EXPRESSION = re.compile(r"([+-]?)(\d+(?:\.\d+)?)(us|ms|s|%)")
-RANK = {STARTED: 1, READY: 2}
+RANK = {STARTED: 1, READY: 2, BESIDE: 2}
 KINDS = ("service", "job", "check", "netns", "bridge")  # what a short name means, in this order
 
 
@@ -182,7 +184,14 @@ class _Stage:
             if name in tracks
         }
         self._after = dependents(self._needs)
-        self._unmet = {name: len(needs) for name, needs in self._needs.items()}
+        self._unmet, self._beside = (
+            {
+                name: sum((stage == BESIDE) is beside for stage in needs.values())
+                for name, needs in self._needs.items()
+            }
+            for beside in (False, True)
+        )
+        self._parked: dict[str, int] = {}  # nodes that wait for those, each at which piece
         self._came: dict[str, int] = {}
         self._waiting: list[tuple[int, int, str, int]] = []
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
@@ -236,6 +245,9 @@ class _Stage:
         if piece.phase is Phase.READINESS_WAIT:
             self._tell(StepProvisioned(name, piece.attempt))
             self._reach(name, STARTED)
+            if self._beside[name]:
+                self._parked[name] = index
+                return
         elif piece.phase is Phase.BACKOFF:
             self._tell(StepRetried(name, piece.attempt, piece.ns / 1e9, ""))
         else:
@@ -278,6 +290,19 @@ class _Stage:
 
     def _meet(self, met: Sequence[str], by: str) -> None:
         for each in met:
+            if self._needs[each][by] == BESIDE:
+                self._join(each, by)
+                continue
             self._unmet[each] -= 1
             if self._unmet[each] == 0:
                 self._release(each, by)
+
+    def _join(self, name: str, by: str) -> None:
+        """One less of what the node was started beside; after the last it is asked."""
+        self._beside[name] -= 1
+        if self._beside[name] or name not in self._parked:
+            return
+        index = self._parked.pop(name)
+        piece = self._tracks[name][index]
+        self._tell(StepJoined(name, piece.attempt, by))
+        self._later(lambda: self._go(name, index + 1), piece.ns)

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+
+from orchestrator.exposition import Family, Labels
 
 EDGE = ("client", "server")
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric family. The name of a counter is given without its `_total`."""
-
-    name: str
-    kind: Literal["counter", "gauge"]
-    labels: tuple[str, ...]
-    help: str
-
-
-Labels = tuple[str, ...]  # values, in the order of the family's labels
 Figures = Mapping[Family, Mapping[Labels, float]]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from orchestrator.exposition import Labels
 from orchestrator.processes.usage import Usage
 from orchestrator.view import families
 from orchestrator.view.edges import STATES, End, Queue
-from orchestrator.view.families import Figures, Labels
+from orchestrator.view.families import Figures
 from orchestrator.view.plan import Edge, Plan
 from orchestrator.view.sample import Sample
 
@@ -25,7 +26,7 @@ def gauges(
     """All of them for these edges, every hop, and other edges that have a socket now; 0 for
     what is not there now."""
     entries, limit = sample.conntrack or (0, 0)
-    hops = [hop.name for hop in plan.hops if hop.mark is not None]
+    hops = [hop.name for hop in plan.hops if hop.program is not None]
     used = {hop: sample.usage.get(hop, Usage()) for hop in hops}
     waiting = {hop: queues.get(hop, Queue()) for hop in hops}
     return {

@@ -64,19 +64,19 @@ class KernelView:
             if now_s < self._next_s:
                 return
             self._next_s = now_s + PERIOD_S
-            rules = await self._rules()
-            await in_thread(self._look, rules)
+            listed = None if iptables.is_nft() else await self._listed()
+            await in_thread(self._look, listed)
 
-    def _look(self, rules: Sequence[RuleCounter] | None) -> None:
+    def _look(self, listed: Sequence[RuleCounter] | None) -> None:
         with self._looking:
-            sample = replace(self._sampler.take(), rules=rules)
-            self.collector.show(self._figuring.add(sample))
+            rules = listed
+            if rules is None:
+                with contextlib.suppress(OSError):  # changed while it was listed: next time
+                    rules = rulecounters.read(self._plan.chains) or None
+            self.collector.show(self._figuring.add(replace(self._sampler.take(), rules=rules)))
 
-    async def _rules(self) -> Sequence[RuleCounter] | None:
-        """None where they cannot be read now."""
-        with contextlib.suppress(OSError):
-            if found := await in_thread(rulecounters.read, self._plan.chains):
-                return found
+    async def _listed(self) -> Sequence[RuleCounter] | None:
+        """By iptables itself, for its legacy variant; None where that cannot be read now."""
         try:
             live = await iptables.save()
         except (OrchestratorError, OSError, subprocess.SubprocessError):

@@ -12,7 +12,7 @@ from orchestrator.flows import declared_ports
 from orchestrator.kernel.iptables import Rule
 from orchestrator.kernel.nat import Nat
 from orchestrator.linux import NETNS_DIR
-from orchestrator.processes.service import Service
+from orchestrator.processes.service import Program, Service
 from orchestrator.spec import Stack
 
 
@@ -30,7 +30,7 @@ class Hop:
 
     name: str
     space: str
-    mark: str | None  # None: it has no process of its own
+    program: Program | None  # None: it has no process of its own
     uid: int
     ports: frozenset[int] = frozenset()
     published: frozenset[int] = frozenset()
@@ -110,7 +110,7 @@ def _hop(app: App, name: str) -> Hop:
     return Hop(
         name,
         app.stack.namespace_of(name),
-        program.mark if program else None,
+        program,
         program.user.uid if program else 0,
         frozenset(declared_ports(service)),
         frozenset(port.service for port in service.ports),

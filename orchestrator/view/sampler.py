@@ -13,9 +13,10 @@ from orchestrator.kernel import linkstats, sockdiag
 from orchestrator.kernel.linkstats import LinkCounters
 from orchestrator.kernel.sockdiag import Socket, State
 from orchestrator.linux import inside
-from orchestrator.processes import procfs
-from orchestrator.processes.usage import Usage, read, usage
-from orchestrator.view.plan import Hop, Link, Plan
+from orchestrator.processes.members import Members
+from orchestrator.processes.procfs import read
+from orchestrator.processes.usage import usage
+from orchestrator.view.plan import Link, Plan
 from orchestrator.view.sample import Sample, Space
 
 SOCKSTAT = "/proc/thread-self/net/sockstat"  # this thread's namespace: proc_pid_net(5)
@@ -35,7 +36,9 @@ class Sampler:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._inits: dict[str, list[procfs.Sandbox]] = {}  # by hop; looking for them is dear
+        self._members = {
+            hop.name: Members(hop.program) for hop in plan.hops if hop.program is not None
+        }
 
     def take(self) -> Sample:
         """Never raises for what is not there."""
@@ -43,19 +46,9 @@ class Sampler:
         for space, path in self._plan.paths.items():
             with contextlib.suppress(OSError):
                 spaces[space] = read_space(path, self._plan.links.get(space, ()))
-        for hop in self._plan.hops:
-            if (found := self._usage(hop)) is not None:
-                used[hop.name] = found
+        for name, members in self._members.items():
+            used[name] = usage(members.pids())
         return Sample(spaces=spaces, usage=used, conntrack=read_conntrack())
-
-    def _usage(self, hop: Hop) -> Usage | None:
-        if hop.mark is None:
-            return None
-        known = self._inits.get(hop.name, [])
-        if not known or not all(procfs.is_alive(each.pid, each.start_ticks) for each in known):
-            known = [each for each in procfs.sandboxes(hop.mark) if each.is_init]
-            self._inits[hop.name] = known
-        return usage(each.pid for each in known)
 
 
 def read_space(path: Path, links: Iterable[Link]) -> Space:
@@ -89,7 +82,7 @@ def read_sockets(channel: socket.socket, time_waits: int) -> list[Socket]:
 def read_conntrack() -> tuple[int, int] | None:
     """Entries and limit in this process's namespace; None where nothing tracks connections."""
     try:
-        entries, limit = (int((CONNTRACK / name).read_text()) for name in CONNTRACK_FILES)
+        entries, limit = (int(read(f"{CONNTRACK}/{name}")) for name in CONNTRACK_FILES)
     except (OSError, ValueError):
         return None
     return entries, limit

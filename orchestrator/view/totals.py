@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
+from orchestrator.exposition import Labels
 from orchestrator.view import families
 from orchestrator.view.edges import INGRESS, End
-from orchestrator.view.families import Figures, Labels
+from orchestrator.view.families import Figures
 from orchestrator.view.plan import Edge, Link, Plan
 from orchestrator.view.sample import Sample
 
@@ -56,7 +57,7 @@ class Totals:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._cpu_ns = {hop.name: 0 for hop in plan.hops if hop.mark is not None}
+        self._cpu_ns = {hop.name: 0 for hop in plan.hops if hop.program is not None}
         self._runqueue_ns = dict(self._cpu_ns)
         ingress = [Edge(INGRESS, hop.name) for hop in plan.hops if hop.published]
         self.edges = (*plan.edges, *ingress)  # the stack's own; others are told of when seen

@@ -7,6 +7,9 @@ it again never makes a second one.
 
 from __future__ import annotations
 
+from shared.loading import loaded
+
+# isort: split
 import asyncio
 import logging
 import os
@@ -29,6 +32,7 @@ from shared.hops import (
     FORWARDS_HEADER,
     HEADER,
     NAME_HEADER,
+    ROUTE_ONLY,
     SENT_HEADER,
     Frame,
     frame,
@@ -40,6 +44,7 @@ from shared.settings import setting
 
 log = logging.getLogger("gateway")
 
+HOP = "api-gateway"
 REDIS_CONNECTIONS = 64
 PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
@@ -97,14 +102,14 @@ async def _shed(_: web.Request) -> web.Response:
 
 
 async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
-    current = Frame("api-gateway") if SENT_HEADER in request.headers else None
-    frame.set(current)  # also over the one of the connection's request before
-    if current is None:
-        return await handler(request)
+    asked = request.headers.get(SENT_HEADER)
+    current = None if asked in (None, ROUTE_ONLY) else Frame(HOP)
+    frame.set(current)  # also over that of the request before on this connection
     response = await handler(request)
-    resource = request.match_info.route.resource
-    value = current.header(resource.canonical if resource else "other")
-    response.headers[HEADER] = value
+    if asked is not None:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "other"
+        response.headers[HEADER] = current.header(route) if current else f"{HOP},,,{route}"
     return response
 
 
@@ -222,4 +227,5 @@ async def serve() -> None:
 
 if __name__ == "__main__":
     logs.configure()
+    loaded()
     uvloop.run(serve())

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import Any
 
-from aiohttp import http_exceptions, web, web_response
-from shared.problem import Problem
+from aiohttp import http_exceptions, web, web_protocol, web_response, web_server
+from shared.problem import CONTENT_TYPE, Problem
 from shared.settings import setting
 
 MAX_BODY_BYTES = 64 * 1024
@@ -48,10 +48,23 @@ class _NoHttp(logging.Filter):
         return True
 
 
+class _Protocol(web_protocol.RequestHandler):
+    """What is no HTTP never comes to the application; its answer has the form of all errors."""
+
+    def handle_error(self, request: web.BaseRequest, *args: Any, **kwargs: Any) -> web.Response:
+        refused = super().handle_error(request, *args, **kwargs)
+        problem = Problem(refused.status, "this is no request that can be answered")
+        headers = {"Content-Type": CONTENT_TYPE}
+        answer = web.Response(body=problem.body(), status=refused.status, headers=headers)
+        answer.force_close()
+        return answer
+
+
 def runner(app: web.Application, **options: Any) -> web.AppRunner:
     """Serves the application; its answers name no version, those to what is no HTTP included:
     they do not come from the application, so nothing in there could do it."""
     web_response.SERVER_SOFTWARE = "api-gateway"
+    web_server.RequestHandler = _Protocol  # type: ignore[misc]
     logging.getLogger("aiohttp.server").addFilter(_NoHttp())
     return web.AppRunner(
         app, access_log=None, keepalive_timeout=IDLE_S, lingering_time=LINGERING_S, **options

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from shared.loading import loaded
+
+# isort: split
 import hashlib
 from decimal import Decimal
 from typing import Annotated, Any
@@ -176,4 +179,5 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "total_price": price, "created_at": at}
 
 
+loaded()
 notify("READY=1")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from shared.loading import loaded
+
+# isort: split
 import json
 from decimal import Decimal
 from typing import Annotated, Any
@@ -85,4 +88,5 @@ def encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
+loaded()
 notify("READY=1")

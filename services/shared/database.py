@@ -113,7 +113,9 @@ class Database:
             max_size=POOL_SIZE,
             timeout=WAIT_S,
             reconnect_timeout=30,
-            open=True,
+            # Opened with the first work: a first try while the database is still being made
+            # would be followed by the next one only after a second.
+            open=False,
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
@@ -123,6 +125,8 @@ class Database:
         Raises psycopg.OperationalError or PoolTimeout when the server stays away.
         """
         until = time.monotonic() + WAIT_S
+        if self._pool.closed:
+            self._pool.open()
         while True:
             try:
                 with self._pool.connection() as connection:

@@ -7,7 +7,8 @@ microseconds. A caller that wants to know sends `X-Hop-Sent: STAMP` and gets bac
     X-Hop: HOP,ARRIVED,LEFT,ROUTE[;CALLER>CALLEE,RESULT,SENT,RECEIVED,ARRIVED,LEFT]…
 
 its callee's own stamps, and one entry for each call that was made below it. RESULT is an
-HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEIVED.
+HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEIVED. A caller
+that only counts sends `X-Hop-Sent: route`, and gets `X-Hop: HOP,,,ROUTE`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from shared.metrics import Requests
 
 SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
+ROUTE_ONLY = "route"
 FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"
 
 Environ = dict[str, Any]

@@ -28,9 +28,10 @@ HEAD = """# How fast faults are healed
 
 Made by `make recovery`, not typed. Rounds on a running shop: {rounds}; the time
 is from the fault until everything is as wanted again and an order and a read from outside go
-through to the database. A stopped process is seen by its state. Any other hang takes a question
-without an answer, and two seconds in which no thread of the service ran or it had no file
-descriptor left; a service that works but does not answer is given ten seconds.
+through to the database. A stopped process is seen by its state. A service without a free file
+descriptor counts as hung when a question is not answered and none comes free meanwhile. Any other
+hang takes a question without an answer, and two seconds in which no thread of the service ran; a
+service that works but does not answer is given ten seconds.
 Machine: {cores} cores, Linux {kernel}.
 
 | fault | median | slowest |

@@ -16,6 +16,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,14 +27,15 @@ from rig import HOST_ADDRESS, ROOT, World, sh
 from bench import cpu, variants, wrk
 from bench.rows import Bound, Row, Section, at_least, at_most, ratio, text
 
-SLICE_S, WARM_S = 2, 1
+GET_S, POST_S = 1, 2
 STOCK = 1_000_000_000
 PAGE, ORDERS = "/api/products", "/api/orders"
 HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
 
 METHOD = (
-    f"wrk with {wrk.CONNECTIONS} keep-alive connections in slices of {SLICE_S} s, by turns, from "
-    "the lab's host; for the limits of the edge from outside, since the host itself has none. "
+    f"wrk with {wrk.CONNECTIONS} keep-alive connections, from "
+    "the lab's host; for the limits of the edge from outside, since the host itself has none. A "
+    f"round asks each way {GET_S} s, in one order and then in the other. "
     "Textbook is the same platform with Flask's own server, `requests`, and a connection for "
     "every query, to PostgreSQL and Redis alike ([tests/bench/baseline](../tests/bench/baseline)). "
     "Observed means hop accounting, the supervisor, Prometheus and its exporters; they stand "
@@ -90,35 +92,48 @@ class Series:
     has_flow_rules: bool = True
     gets: list[wrk.Load] = field(default_factory=list)
     posts: list[wrk.Load] = field(default_factory=list)
-    cpu_us: list[dict[str, float]] = field(default_factory=list)  # of one GET, by hop
+    cpu_s: list[Counter[str]] = field(default_factory=list)  # of the GETs, by hop
 
-    def get(self) -> None:
+    def warm(self) -> None:
+        """What is asked for is in the cache afterwards, and connections are there."""
+        wrk.get(self.run, self.base + PAGE, seconds=GET_S)
+
+    def get(self, *, is_new_round: bool) -> None:
+        """A slice of a round."""
         if not self.has_flow_rules:
             self.lab.flow_rules("off")
         try:
             with self.lab.awake(is_observed=self.is_observed):
-                wrk.get(self.run, self.base + PAGE, seconds=WARM_S)
-                before, machine_s = self._cpu_s(), cpu.machine_s()
-                load = wrk.get(self.run, self.base + PAGE, seconds=SLICE_S)
-                used = {hop: now - before[hop] for hop, now in self._cpu_s().items()}
-                used["all"] = cpu.machine_s() - machine_s
+                before = self._cpu_s()
+                load = wrk.get(self.run, self.base + PAGE, seconds=GET_S)
+                used = Counter({hop: now - before[hop] for hop, now in self._cpu_s().items()})
         finally:
             if not self.has_flow_rules:
                 self.lab.flow_rules("on")
         if load.refused or load.lost:
             raise SystemExit(f"{self.name}: {load}")
-        self.gets.append(load)
-        self.cpu_us.append({hop: s / load.requests * 1e6 for hop, s in used.items()})
+        if is_new_round:
+            self.gets.append(load)
+            self.cpu_s.append(used)
+        else:
+            self.gets[-1] += load
+            self.cpu_s[-1].update(used)
 
     def _cpu_s(self) -> dict[str, float]:
-        """Seconds so far of each hop's processes, and of the observers."""
+        """Seconds so far of each hop's processes, of the observers, and of the whole machine."""
         found = {hop: sum(map(cpu.cpu_s, cpu.pids_inside(self.lab.world, hop))) for hop in HOPS}
-        return {**found, "observers": sum(map(cpu.cpu_s, self.lab.observers))}
+        watching = sum(map(cpu.cpu_s, self.lab.observers))
+        return {**found, "observers": watching, "all": cpu.machine_s()}
+
+    def costs_us(self, hop: str) -> list[float]:
+        """CPU of one GET, round by round."""
+        each = zip(self.cpu_s, self.gets, strict=True)
+        return [used[hop] / load.requests * 1e6 for used, load in each]
 
     def post(self) -> None:
         customer = f"bench-{len(self.posts)}"
         with self.lab.awake(is_observed=self.is_observed):
-            load = wrk.post(self.run, self.base + ORDERS, customer=customer, seconds=SLICE_S)
+            load = wrk.post(self.run, self.base + ORDERS, customer=customer, seconds=POST_S)
         # wrk ends with requests under way: some of those are orders, too.
         made = int(self.lab.sql(f"SELECT count(*) FROM orders WHERE customer_id = '{customer}'"))
         told = load.requests - load.refused
@@ -132,8 +147,7 @@ class Series:
         return Row(f"{name}, {self.name}", [load.rate for load in loads], "/s")
 
     def costs(self) -> Row:
-        """CPU of one GET, all of the machine's."""
-        return Row(self.name, [used["all"] for used in self.cpu_us], "µs")
+        return Row(self.name, self.costs_us("all"), "µs")
 
 
 @dataclass(frozen=True)
@@ -195,9 +209,12 @@ def measure(rounds: int) -> Section:
         shop = labs.enter_context(lab(home, "shop", variants.shop, is_observed=True))
         one = labs.enter_context(lab(home, "one", variants.loopback, database="nginx-lb"))
         found = all_series(slow, shop, one)
-        for number in range(rounds):
-            for each in list(found.values())[:: -1 if number % 2 else 1]:
-                each.get()
+        for each in found.values():
+            each.warm()
+        for _ in range(rounds):
+            for is_new_round, step in ((True, 1), (False, -1)):
+                for each in list(found.values())[::step]:
+                    each.get(is_new_round=is_new_round)
             for name in ("textbook", "observed"):
                 found[name].post()
     return Section("Requests", rows(found), [METHOD, hops(found["observed"])])
@@ -270,8 +287,7 @@ def _times(name: str, times_us: list[int]) -> Row:
 
 def hops(series: Series) -> str:
     """Where the CPU of one request goes."""
-    rounds = series.cpu_us
-    middles = {hop: statistics.median(used[hop] for used in rounds) for hop in rounds[0]}
+    middles = {hop: statistics.median(series.costs_us(hop)) for hop in series.cpu_s[0]}
     shown = ", ".join(f"{hop} {us:.0f}" for hop, us in middles.items() if hop != "all")
     return f"CPU of one GET, {series.name}, in µs: {shown}; all of it {middles['all']:.0f}."
 
@@ -293,7 +309,7 @@ def against(rounds: int, revision: str) -> Section:
             found.append(Series(name, each, on_host, "http://127.0.0.1:8080", is_observed=True))
         for number in range(rounds):
             for one in found[:: -1 if number % 2 else 1]:
-                one.get()
+                one.get(is_new_round=True)
                 one.post()
     before, now = found
     gets = [each.rates(each.gets, "GET") for each in found]

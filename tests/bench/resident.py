@@ -13,7 +13,7 @@ from view import Viewer, load
 
 from bench.rows import Row, Section
 
-IDLE_S = 10.0
+IDLE_S = 20.0
 
 
 def measure(rounds: int) -> Section:

@@ -49,7 +49,7 @@ export PYTHONPATH=$code DATABASE_HOST=10.0.0.60 REDIS_HOST=10.0.0.50 REDIS_USER=
 export POSTGRES_PASSWORD_FILE=$work/postgres REDIS_PASSWORD_FILE=$work/redis
 export PRODUCT_PASSWORD_FILE=$work/product ORDERS_PASSWORD_FILE=$work/orders
 export MONITORING_PASSWORD_FILE=$work/monitoring
-inside postgres-db "$bin/python" "$code/database/migrate.py" >/dev/null
+inside postgres-db sh "$code/database/migrate.sh" >/dev/null
 
 for each in product:product-service:30:product order:order-service:40:orders; do
     IFS=: read -r app name address user <<<"$each"

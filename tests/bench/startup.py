@@ -9,11 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from names import next_name
 from rig import ROOT, SHOP, World, run
 
+from bench import compose
 from bench.lag import p99_ms
 from bench.resident import cpu_s
 from bench.rows import Bound, Row, Section, at_most, ratio
@@ -26,80 +28,94 @@ LAYER, ITS_SERVICE = "gateway", "service:api-gateway"
 ADDED_MS = 100  # what `replay` may take beyond the layer's own start
 
 METHOD = (
-    "Whole commands, the interpreter's start included, on a private host. Cold means an empty "
-    "state directory: PostgreSQL's data directory is made by initdb. No supervisor: it starts "
-    "after the platform serves."
+    "Whole commands, the interpreter's start included, on a private host, without a supervisor "
+    "where none is named: it starts once the platform serves. Cold means an empty state "
+    "directory: PostgreSQL's data directory is made by initdb. Every cold start has a directory "
+    "of its own, and none is deleted before the end, since a file system that has just lost a "
+    "thousand files is slow to make others. The script starts the same programs one after the "
+    "other, without sandboxes and monitoring ([sequential.sh](../tests/bench/sequential.sh))."
 )
-
-COMPOSE = "Docker Compose is left out: it needs an engine and its images, which the bench has not."
 
 
 def measure(rounds: int) -> Section:
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        world = World.build(next_name(), Path(directory))
+        place = Path(directory)
+        place.chmod(0o755)
+        world = World.build(next_name(), place)
         try:
             shop = _Shop(world)
-            for _ in range(rounds):
-                shop.round()
-            world.orchestrator("up").ok()
-            chain = world.orchestrator("analyze", "critical-chain").ok().out
+            for number in range(rounds):
+                shop.round(place / f"round-{number}")
         finally:
-            world.orchestrator("down", "--volumes")
+            shop.world.orchestrator("down")
             world.remove()
     shop.lags_ms = p99_ms(rounds)
-    return Section("Platform", shop.rows(), shop.notes(), listing=chain)
+    shop.compose_s, shop.no_compose = compose.measure(rounds)
+    return Section("Platform", shop.rows(), shop.notes(), listing=shop.chain)
 
 
-def sequential_s() -> float:
-    """Seconds of the shell script's cold start, on a host of its own."""
-    with tempfile.TemporaryDirectory() as directory:
-        work = Path(directory)
-        work.chmod(0o755)
-        world = World.build(next_name(), work)
-        try:
-            begun = time.perf_counter()
-            words = [HERE / "sequential.sh", world.host, work, ROOT / "services"]
-            there = ["nsenter", f"--net=/run/netns/{world.host}", "bash"]
-            run(*there, *words, Path(sys.executable).parent).ok()
-            return time.perf_counter() - begun
-        finally:
-            run("bash", work / "stop.sh")
-            for service in load_stack(SHOP)[0].services:
-                run("ip", "netns", "delete", f"{world.host}.{service}")
-            world.remove()
+def sequential_s(work: Path) -> float:
+    """Seconds of the shell script's cold start in that directory, on a host of its own."""
+    work.mkdir(mode=0o755, parents=True)
+    world = World.build(next_name(), work)
+    try:
+        begun = time.perf_counter()
+        words = [HERE / "sequential.sh", world.host, work, ROOT / "services"]
+        there = ["nsenter", f"--net=/run/netns/{world.host}", "bash"]
+        run(*there, *words, Path(sys.executable).parent).ok()
+        return time.perf_counter() - begun
+    finally:
+        run("bash", work / "stop.sh")
+        for service in load_stack(SHOP)[0].services:
+            run("ip", "netns", "delete", f"{world.host}.{service}")
+        world.remove()
 
 
 class _Shop:
     """The rounds' figures by what was measured."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
         self._found: dict[str, list[float]] = {}
         self.lags_ms: list[float] = []
+        self.compose_s: list[float] = []
+        self.no_compose = ""
+        self.chain = ""  # of the last cold start
 
-    def round(self) -> None:
-        world = self._world
+    def round(self, place: Path) -> None:
+        """One round with a state directory that is not there yet."""
+        place.mkdir(mode=0o755)
+        world = self.world = replace(self.world, state=place / "state")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._timed("cold", lambda: world.orchestrator("up").ok())
         self._add("cpu", self._cpu_since(before))
         self._add("cold ratio", self._last("up"))
-        self._add("sequential", sequential_s())
+        self.chain = world.orchestrator("analyze", "critical-chain").ok().out
+        self._add("sequential", sequential_s(place / "sequential"))
         self._timed("again", lambda: world.orchestrator("up").ok())
-        self._timed("status", lambda: world.orchestrator("status").ok())
-        self._timed("replay", lambda: world.orchestrator("replay", LAYER).ok())
-        own_ns = last_times(self._journal)["replay"].nodes[ITS_SERVICE].own_ns
-        self._add("own", own_ns / 1e9)
-        self._add("added", self._found["replay"][-1] - own_ns / 1e9)
+        self._timed("look", lambda: world.orchestrator("status").ok())
+        self._replayed("alone")
         self._timed("down", lambda: world.orchestrator("down").ok())
         self._timed("warm", lambda: world.orchestrator("up").ok())
         self._add("warm ratio", self._last("up"))
-        world.orchestrator("down", "--volumes").ok()
+        world.orchestrator("down").ok()
+        self._timed("supervised", lambda: world.orchestrator("up", "--supervise").ok())
+        world.orchestrator("status").ok()  # by then the supervisor answers
+        self._timed("status", lambda: world.orchestrator("status").ok())
+        self._replayed("asked")
+        world.orchestrator("down").ok()
         self._timed("help", lambda: run(sys.executable, "-m", "orchestrator", "--help").ok())
+
+    def _replayed(self, how: str) -> None:
+        """`replay` of one layer: as a whole, its own start, and what is added to that."""
+        self._timed(f"replay {how}", lambda: self.world.orchestrator("replay", LAYER).ok())
+        own_ns = last_times(self._journal)["replay"].nodes[ITS_SERVICE].own_ns
+        self._add(f"own {how}", own_ns / 1e9)
+        self._add(f"added {how}", self._found[f"replay {how}"][-1] - own_ns / 1e9)
 
     @property
     def _journal(self) -> Path:
-        return self._world.state / f"shop@{self._world.host}" / "journal.jsonl"
+        return self.world.state / f"shop@{self.world.host}" / "journal.jsonl"
 
     def _cpu_since(self, before: resource.struct_rusage) -> float:
         """Of the command with the jobs that it waited for, and of all services so far."""
@@ -107,7 +123,7 @@ class _Shop:
         own = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
         services = 0.0
         for name in load_stack(SHOP)[0].services:
-            for pid in self._world.sandbox_pids(name):
+            for pid in self.world.sandbox_pids(name):
                 with contextlib.suppress(OSError):  # it has ended meanwhile
                     services += cpu_s(pid)
         return own + services
@@ -143,18 +159,29 @@ class _Shop:
                 "s",
             ),
             ratio("`up`, cold ÷ the script", cold, sequential, at_most(0.5)),
+            *self._by_compose(cold),
             seconds("`up`, warm: data is there", "warm", at_most(0.8)),
+            seconds("`up`, warm, with its supervisor", "supervised"),
             seconds("`up`, nothing to do", "again"),
             Row("wall ÷ critical path, cold", self._found["cold ratio"], "×", at_most(1.05)),
             Row("wall ÷ critical path, warm", self._found["warm ratio"], "×", at_most(1.05)),
             seconds("`down`", "down", at_most(0.6)),
-            seconds(f"`replay {LAYER}`", "replay"),
-            milliseconds("the layer's own start in it", "own"),
-            milliseconds("what `replay` adds to that", "added", at_most(ADDED_MS)),
+            seconds(f"`replay {LAYER}`", "replay asked"),
+            milliseconds("the layer's own start in it", "own asked"),
+            milliseconds("what `replay` adds to that", "added asked", at_most(ADDED_MS)),
+            milliseconds("what it adds without a supervisor", "added alone"),
             Row("ready to known to be ready, p99", self.lags_ms, "ms", at_most(10)),
             milliseconds("`status`", "status", at_most(150)),
+            milliseconds("`status` without a supervisor", "look"),
             milliseconds("`--help`", "help", at_most(100)),
         ]
 
+    def _by_compose(self, cold: Row) -> list[Row]:
+        if not self.compose_s:
+            return []
+        by_compose = Row("the same programs by Docker Compose", self.compose_s, "s")
+        return [by_compose, ratio("`up`, cold ÷ Docker Compose", cold, by_compose)]
+
     def notes(self) -> list[str]:
-        return [METHOD, COMPOSE, "The critical path of a cold `up`:"]
+        left_out = [f"Docker Compose is left out: {self.no_compose}."] if self.no_compose else []
+        return [METHOD, *left_out, "The critical path of a cold `up`:"]

@@ -28,6 +28,17 @@ class Load:
     p50_us: int
     p99_us: int
 
+    def __add__(self, other: Load) -> Load:
+        """Both slices as one; of the times the longer ones."""
+        return Load(
+            self.requests + other.requests,
+            self.duration_us + other.duration_us,
+            self.refused + other.refused,
+            self.lost + other.lost,
+            max(self.p50_us, other.p50_us),
+            max(self.p99_us, other.p99_us),
+        )
+
     @property
     def rate(self) -> float:
         """Good answers per second."""

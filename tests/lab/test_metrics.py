@@ -112,6 +112,23 @@ def test_two_seconds_of_a_stopped_supervisor_lose_no_measurement(lab: World) -> 
     assert scrape(lab).value("ingest_dropped_total", source="path_log") == 0
 
 
+def test_under_load_all_are_counted_and_those_by_chance_stand_for_the_others(lab: World) -> None:
+    def hops() -> tuple[float, float]:
+        look = scrape(lab)
+        return look.value("hop_self_seconds_count", hop="api-gateway"), look.value(
+            "traces_total", result="complete"
+        )
+
+    before, (asked, traced) = requests(lab), hops()
+    with load(lab, clients=32) as codes:
+        eventually(lambda: requests(lab)[0] > before[0] + 3000, within_s=60)
+    answered = [float(codes["200"]), float(codes["201"])]
+    eventually(lambda: requests(lab) == [a + b for a, b in zip(before, answered, strict=True)])
+    now_asked, now_traced = hops()
+    assert now_traced - traced < sum(answered) / 2
+    assert now_asked - asked == pytest.approx(sum(answered), rel=0.5)
+
+
 def test_death_and_restart_of_the_supervisor_lose_nothing_that_was_logged(lab: World) -> None:
     before, pid = requests(lab), supervisor(lab)
     with load(lab) as codes:
@@ -128,7 +145,7 @@ def test_long_log_is_put_aside_under_load_and_nothing_is_lost(lab: World) -> Non
     """The edge is asked to open its log again: what it writes meanwhile counts once."""
     [log] = lab.run_dir.glob("**/requests.tsv")
     inode, before = log.stat().st_ino, requests(lab)
-    filler = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
+    filler = "1\t1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
     health = {"route": "/health", "code_class": "2xx"}
     was = scrape(lab).value("requests_total", **health)
     count = 16_000_000 // len(filler) + 1

@@ -192,6 +192,7 @@ def test_firewall_is_named(
     [
         (doctor.ip_forward("0"), Level.OK),
         (doctor.ip_forward("1"), Level.OK),
+        (doctor.ip_forward("1", is_ours=True), Level.OK),
         (doctor.ip_forward(None), Level.FAIL),
         (doctor.reverse_path("1"), Level.OK),
         (doctor.reverse_path(None), Level.OK),

@@ -23,6 +23,7 @@ from orchestrator.events import (
     SlotTaken,
     StepFinished,
     StepGivenUp,
+    StepJoined,
     StepProvisioned,
     StepQueued,
     StepRetried,
@@ -30,7 +31,7 @@ from orchestrator.events import (
 )
 from orchestrator.resource import Observation, State
 
-READY, STARTED = Stage.READY, Stage.STARTED
+READY, STARTED, BESIDE = Stage.READY, Stage.STARTED, Stage.BESIDE
 
 
 @dataclass
@@ -146,6 +147,49 @@ async def test_one_worker_suffices_when_a_gate_waits_for_a_dependent() -> None:
     opener.before = open_it
     nodes = [node(Thing("a", world), gate=Bar(opened)), node(opener, {"a": STARTED})]
     assert (await run(world, nodes, workers=1)).outcome is Outcome.CHANGED
+
+
+async def test_what_starts_beside_its_need_is_ready_only_after_it() -> None:
+    world, began, opened, events = World(), asyncio.Event(), asyncio.Event(), list[Event]()
+
+    async def begin() -> None:
+        began.set()
+
+    # It would never end if quick waited for it to start.
+    slow, quick = Thing("slow", world, before=began.wait), Thing("quick", world, before=begin)
+    opened.set()
+    nodes = [node(slow), node(quick, {"slow": BESIDE}, gate=Bar(opened))]
+    result = await run(world, nodes, events=events)
+    assert result.outcome is Outcome.CHANGED
+    ends = [event.node for event in events if isinstance(event, StepFinished)]
+    assert ends == ["slow", "quick"]
+    (joined,) = (event for event in events if isinstance(event, StepJoined))
+    assert (joined.node, joined.released_by) == ("quick", "slow")
+
+
+@pytest.mark.parametrize("steps", [1, 30], ids=["failed before it started", "fails after it"])
+async def test_what_starts_beside_a_lost_need_is_taken_back_and_skipped(steps: int) -> None:
+    world = World()
+    broken = Thing("broken", world, failures=9, steps=steps, error=ForeignError)
+    nodes = [
+        node(broken),
+        node(Thing("first", world, steps=10)),
+        node(Thing("quick", world), {"broken": BESIDE, "first": READY}),
+        node(Thing("next", world), {"quick": READY}),
+    ]
+    result = await run(world, nodes)
+    assert result.outcomes["quick"] is result.outcomes["next"] is Outcome.SKIPPED
+    assert result.skipped == {"quick": "broken", "next": "quick"}
+    assert world.there == {"first"}
+    assert ("+quick" in world.log) == (steps > 10)
+
+
+async def test_waiting_beside_a_need_is_not_on_the_nodes_deadline() -> None:
+    world = World()
+    slow = Thing("slow", world)
+    slow.before = lambda: asyncio.sleep(0.3)
+    nodes = [node(slow), node(Thing("quick", world), {"slow": BESIDE}, deadline_s=0.1)]
+    assert (await run(world, nodes)).outcome is Outcome.CHANGED
 
 
 async def test_workers_are_never_more_than_allowed() -> None:

@@ -106,10 +106,11 @@ def test_published_port_is_for_all_but_neighbours_who_must_be_declared() -> None
     assert "! -s 10.1.0.0/24 -i veth-web -p tcp -m tcp --dport 80 " in line
 
 
-def test_answers_come_first_and_what_is_not_declared_is_refused_last() -> None:
+def test_what_begins_nothing_comes_first_and_what_is_not_declared_is_refused_last() -> None:
     for policy in policies_of(stack(), LAB):
         rules = [rule for rule in policy.wanted if rule.chain != "INPUT"]
-        assert "ESTABLISHED" in rules[0].more
+        assert "! --tcp-flags" in rules[0].more
+        assert "ESTABLISHED" in rules[1].more
         assert [rule.target.split()[0] for rule in rules[-2:]] == ["REJECT", "REJECT"]
         assert not rules[-1].match
         assert {rule.target for rule in rules[:-2]} == {"ACCEPT"}

@@ -203,7 +203,7 @@ hops = st.one_of(
 def test_any_line_of_the_path_log_is_a_request_or_refused(
     stamps: list[str], status: str, upstream: str, path: str, below: str
 ) -> None:
-    text = "\t".join([*stamps, status, upstream, "0" * 32, path, below])
+    text = "\t".join(["1", *stamps, status, upstream, "0" * 32, path, below])
     with contextlib.suppress(ValueError):
         found = shares(parse(text, "edge"))
         assert all(share >= 0 for share in found.hops.values())

@@ -12,7 +12,7 @@ from orchestrator.path import reader as module
 from orchestrator.path.reader import Reader
 from orchestrator.path.spans import own_traceparent
 
-LINE = "1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
+LINE = "1\t1000\t0\t0\t1100\t200\t-\t5c123360b01c38df27b051f6de928526\t/health\t-\n"
 
 
 def make(log: Path, *, reopen: object = None, one_in: int = 1) -> Reader:
@@ -45,6 +45,20 @@ def test_line_in_the_making_is_read_when_it_is_whole(tmp_path: Path) -> None:
     write(log, LINE[20:])
     assert reader.read() == 1
     assert reader.totals.results["dropped",] == 0
+
+
+def test_lines_that_are_only_counted_count_each(tmp_path: Path) -> None:
+    log = tmp_path / "requests.tsv"
+    counted = "\t200\t0.008\tgateway,,,/api/products\n"
+    write(log, LINE + counted * 20 + "\t500\t0.001\t/x\n" + "\tnonsense\n" * 2 + counted[:-5])
+    reader = make(log)
+    reader.read()
+    assert reader.totals.request["/api/products", "2xx"].count == 20
+    assert reader.totals.request["other", "5xx"].count == 1
+    assert reader.totals.results["dropped",] == 2
+    write(log, counted[-5:])
+    reader.read()
+    assert reader.totals.request["/api/products", "2xx"].count == 21
 
 
 def test_damaged_line_is_counted_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -183,7 +197,7 @@ def test_own_requests_never_take_the_place_of_a_users(tmp_path: Path) -> None:
     log = tmp_path / "requests.tsv"
     asked = LINE.replace("/health", "/api/products")
     own = "".join(
-        asked.replace(LINE.split("\t")[6], own_traceparent()[0]) for _ in range(3 * module.KEPT)
+        asked.replace(LINE.split("\t")[7], own_traceparent()[0]) for _ in range(3 * module.KEPT)
     )
     write(log, asked + own + LINE.replace("5c123360", "51000000") * module.KEPT)
     reader = make(log, one_in=1_000_003)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.path.spans import Call, Request, Stay, parse, shares
+from orchestrator.path.spans import Call, Request, Stay, parse, parse_counted, shares
 from orchestrator.path.totals import BOUNDS_US, Histogram, Totals, quantile_us
 from orchestrator.path.view import waterfall
 
@@ -17,7 +17,7 @@ BELOW = (
     ";product>redis,ok,2000,2200"
     ";product>pg,ok,2300,3300"
 )
-EDGE = ("1000", "1050", "5050", "5100", "200", "200", TRACE, "/api/products/7")
+EDGE = ("1", "1000", "1050", "5050", "5100", "200", "200", TRACE, "/api/products/7")
 LINE = "\t".join([*EDGE, BELOW])
 
 
@@ -38,14 +38,14 @@ def test_each_hop_has_what_it_did_itself_and_each_way_its_time() -> None:
 
 
 def test_local_answer_is_the_edges_own_time() -> None:
-    line = "\t".join(["1000", "1090", "1060", "1100", "200", "-", TRACE, "/health", "-"])
+    line = "\t".join(["1", "1000", "1090", "1060", "1100", "200", "-", TRACE, "/health", "-"])
     request = parse(line, "edge")
     assert shares(request).hops == {"edge": 100}
     assert request.route == "/health"
 
 
 def test_silent_upstream_is_unattributed_and_the_request_partial() -> None:
-    line = "\t".join(["1000", "1050", "1950", "2000", "502", "502", TRACE, "/api/x", "-"])
+    line = "\t".join(["1", "1000", "1050", "1950", "2000", "502", "502", TRACE, "/api/x", "-"])
     request = parse(line, "edge")
     found = shares(request)
     assert request.is_partial
@@ -55,7 +55,7 @@ def test_silent_upstream_is_unattributed_and_the_request_partial() -> None:
 
 def test_coarse_edge_gives_hops_exactly_and_says_how_coarse_it_is() -> None:
     below = LINE.split("\t")[-1]
-    line = "\t".join(["0.004", "", "", "", "200", "200", TRACE, "/api/products/7", below])
+    line = "\t".join(["1", "0.004", "", "", "", "200", "200", TRACE, "/api/products/7", below])
     request = parse(line, "edge")
     found = shares(request)
     assert request.resolution_us == 1000
@@ -67,8 +67,27 @@ def test_coarse_edge_gives_hops_exactly_and_says_how_coarse_it_is() -> None:
 
 def test_coarse_edge_that_rounds_down_is_never_negative() -> None:
     below = LINE.split("\t")[-1]
-    line = "\t".join(["0.000", "", "", "", "200", "200", TRACE, "/api/products/7", below])
+    line = "\t".join(["1", "0.000", "", "", "", "200", "200", TRACE, "/api/products/7", below])
     assert min(shares(parse(line, "edge")).hops.values()) >= 0
+
+
+def test_request_counts_for_those_that_it_stands_for() -> None:
+    request = parse(LINE.replace("1\t", "16\t", 1), "edge")
+    totals = Totals()
+    totals.add(request, shares(request), at_s=0.0)
+    for _ in range(15):
+        route, status, total_us = parse_counted("\t200\t0.004\tgw,,,/api/products/{id}")
+        totals.count(route, status, total_us, 1)
+    assert totals.request["/api/products/{id}", "2xx"].count == 16
+    assert totals.hop["redis", "/api/products/{id}"].count == 16
+    assert totals.hop["redis", "/api/products/{id}"].sum_us == 16 * 200
+    assert totals.transit["edge", "gw", "there"].sum_us == 16 * 400
+    assert totals.edges["product", "pg", "ok"] == 16
+
+
+def test_counted_request_has_a_route_where_the_edge_answered_itself() -> None:
+    assert parse_counted("\t200\t0.001\t/health") == ("/health", 200, 1000)
+    assert parse_counted("\t502\t2.000\t/api/x") == ("other", 502, 2_000_000)
 
 
 def test_calls_side_by_side_share_the_time_they_have_together() -> None:
@@ -86,7 +105,7 @@ def test_service_called_twice_keeps_what_each_stay_called() -> None:
         "gw,100,900,/x;gw>p,200,110,400,120,390;p>pg,ok,130,380"
         ";gw>p,200,410,800,420,790;p>pg,ok,430,700"
     )
-    line = "\t".join(["0", "90", "910", "1000", "200", "200", TRACE, "/x", header])
+    line = "\t".join(["1", "0", "90", "910", "1000", "200", "200", TRACE, "/x", header])
     spans = waterfall(0.0, parse(line, "edge"))["spans"]
     shape = [(span["depth"], span["hop"], span["duration_ms"]) for span in spans]
     assert shape == [

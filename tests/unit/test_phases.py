@@ -36,7 +36,7 @@ from orchestrator.sights.critical import critical_chain, slack
 from orchestrator.sights.phases import Attempt, AttemptOutcome, Phase, RunSpan, fold
 from orchestrator.sights.whatif import parse, play
 
-READY, STARTED = Stage.READY, Stage.STARTED
+READY, STARTED, BESIDE = Stage.READY, Stage.STARTED, Stage.BESIDE
 WAIT, SLOT, WORK, BACKOFF, GATE = Phase
 
 
@@ -44,9 +44,13 @@ def longest_ns(journey: Journey) -> int:
     """The longest way through the graph, by trying every one."""
 
     def ways(name: str, stage: Stage) -> list[int]:
-        own = journey.work[name][0] + (journey.gate[name] if stage is READY else 0)
-        before = [way for need, at in journey.needs[name].items() for way in ways(need, at)]
-        return [own + way for way in before or [0]]
+        work, gate = journey.work[name][0], journey.gate[name] if stage is READY else 0
+        needs = journey.needs[name].items()
+        before = [way for need, at in needs if at is not BESIDE for way in ways(need, at)]
+        beside = [way for need, at in needs if at is BESIDE for way in ways(need, READY)]
+        # What it was started beside is only in the way of its gate.
+        joined = [gate + way for way in beside] if stage is READY else []
+        return [work + gate + way for way in before or [0]] + joined
 
     return max(way for name in journey.needs for way in ways(name, READY)) * TICK_NS
 
@@ -69,11 +73,12 @@ def assert_whole(run: RunSpan) -> None:
         at_ns = link.end_ns
     assert at_ns + chain.tail_ns == run.wall_ns
     for earlier, later in itertools.pairwise(chain.links):
-        assert run.nodes[later.node].released_by == earlier.node
-        assert run.needs[later.node][earlier.node] == earlier.stage
+        assert run.nodes[later.node].release(later.end_ns) == (later.start_ns, earlier.node)
+        wanted = run.needs[later.node][earlier.node]
+        assert earlier.stage == ("ready" if wanted == "beside" else wanted)
 
 
-@given(journeys(graphs()))
+@given(journeys(graphs(beside=True)))
 def test_phases_are_the_durations_that_were(journey: Journey) -> None:
     run = fold(journey.records())
     assert_whole(run)
@@ -86,7 +91,7 @@ def test_phases_are_the_durations_that_were(journey: Journey) -> None:
         assert [each.outcome for each in node.attempts] == [AttemptOutcome.OK]
 
 
-@given(journeys(graphs()))
+@given(journeys(graphs(beside=True)))
 def test_chain_is_the_longest_way_through_the_graph(journey: Journey) -> None:
     run = fold(journey.records())
     chain = critical_chain(run)
@@ -106,7 +111,7 @@ def test_slack_is_what_delays_nothing_and_a_tick_more_does(journey: Journey) -> 
             assert end_ns == run.wall_ns + delay_ns
 
 
-@given(journeys(graphs(), failures=True))
+@given(journeys(graphs(beside=True), failures=True))
 def test_runs_with_failures_and_few_slots_are_whole(journey: Journey) -> None:
     run = fold(journey.records())
     assert_whole(run)
@@ -117,9 +122,10 @@ def test_runs_with_failures_and_few_slots_are_whole(journey: Journey) -> None:
             assert [each.phase for each in node.segments] == [WAIT]
             continue
         assert node.in_phase(WORK) == sum(work) * TICK_NS
-        lost = name in journey.hopeless
-        outcomes = [AttemptOutcome.ERROR] * (len(work) - 1)
-        outcomes.append(AttemptOutcome.ERROR if lost else AttemptOutcome.OK)
+        last = AttemptOutcome.ERROR if name in journey.hopeless else AttemptOutcome.OK
+        if node.outcome is Outcome.SKIPPED:
+            last = AttemptOutcome.CANCELLED  # what it was started beside is lost
+        outcomes = [AttemptOutcome.ERROR] * (len(work) - 1) + [last]
         assert [each.outcome for each in node.attempts] == outcomes
         assert [each.number for each in node.attempts] == list(range(1, len(work) + 1))
         assert (node.in_phase(BACKOFF) > 0) == (len(work) > 1)

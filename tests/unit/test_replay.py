@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from orchestrator.processes.connections import Connection
+from orchestrator.kernel.connections import Connection
 from orchestrator.replay import Proof, prove
 
 ONE, TWO = IPv4Address("10.0.0.10"), IPv4Address("10.0.0.20")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.engine.plan import Node, Stage
 from orchestrator.events import (
@@ -24,6 +24,7 @@ from orchestrator.events import (
     StepRetried,
     StepStarted,
 )
+from orchestrator.exposition import Sheet
 from orchestrator.front.setup_metrics import SetupMetrics
 from orchestrator.processes import procfs
 from orchestrator.resource import Observation, State
@@ -90,11 +91,10 @@ def metrics(tmp_path: Path) -> SetupMetrics:
 
 def values(metrics: SetupMetrics) -> dict[tuple[str, ...], float]:
     """Every sample: its name and label values, sorted by label, to its value."""
-    registry = CollectorRegistry()
-    registry.register(metrics)
+    text = Sheet(is_open=False).text(metrics.families())
     return {
         (each.name, *(each.labels[key] for key in sorted(each.labels))): each.value
-        for family in registry.collect()
+        for family in text_string_to_metric_families(text)
         for each in family.samples
     }
 

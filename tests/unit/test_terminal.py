@@ -87,7 +87,7 @@ def test_live_table_has_the_nodes_of_the_run_layer_by_layer() -> None:
 def test_broken_sight_is_called_by_its_type() -> None:
     class Ragged(io.StringIO):
         def write(self, _: str) -> int:
-            raise BrokenPipeError("gone")
+            raise OSError("gone")
 
     told: list[str] = []
     bus = Bus("r", first_seq=0, broken=told.append)

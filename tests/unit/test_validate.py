@@ -125,7 +125,7 @@ BAD = {
     "circle of one": ("[db]", "[web]", 10, "services.web.needs", "circle: web → web"),
     "unknown need": ("[db]", "[dbx]", 10, "services.web.needs.dbx", "unknown need; known: web, db"),
     "wrong condition": ("[db]", "{db: completed}", 10, "services.web.needs.db",
-        "a service can only be started or ready"),
+        "a service can only be started, ready or beside"),
     "unknown condition": ("[db]", "{db: healthy}", 10, "services.web.needs.db", "'started'"),
     "job of nobody": ("of: db", "of: dbx", 16, "jobs.init.of", "unknown service dbx"),
     "creates outside of the data": ("/data/done", "/tmp/done", 16, "jobs.init.creates",

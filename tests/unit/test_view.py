@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
 
 from orchestrator.app import App, open_app
+from orchestrator.exposition import Sheet
 from orchestrator.kernel import iptables
 from orchestrator.kernel.linkstats import LinkCounters
 from orchestrator.kernel.rulecounters import RuleCounter, from_tables
@@ -337,9 +337,8 @@ def test_gauges_tell_of_now(shop: Plan) -> None:
 
 
 def test_collector_gives_each_family_once_with_its_help(shop: Plan) -> None:
-    registry = CollectorRegistry()
-    registry.register(KernelCollector(Figuring(shop).add(Sample())))
-    lines = generate_latest(registry).decode().splitlines()
+    families = KernelCollector(Figuring(shop).add(Sample())).families()
+    lines = Sheet(is_open=False).text(families).splitlines()
     helps = [line.split(" ", 3) for line in lines if line.startswith("# HELP")]
     counters = {family.name for family in FAMILIES if family.kind == "counter"}
     assert [name for _, _, name, _ in helps] == [

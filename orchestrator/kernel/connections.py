@@ -1,29 +1,28 @@
-"""TCP connections as each namespace has them: proc_net_tcp.rst, and how they end: RFC 4022."""
+"""TCP connections as each namespace has them: sock_diag(7), and how they end: RFC 4022."""
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from orchestrator.kernel import sockdiag
 from orchestrator.linux import in_thread, inside, is_namespace
 
-ESTABLISHED = "01"  # include/net/tcp_states.h
+IPV4_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Connection:
-    """One end of a connection. The inode tells it from a later one between the same ports."""
+    """One end of a connection. The cookie tells it from a later one between the same ports."""
 
     namespace: str
     local: IPv4Address
     local_port: int
     remote: IPv4Address
     remote_port: int
-    inode: int
+    cookie: int  # the kernel's own number of the end
 
     @property
     def ends(self) -> frozenset[tuple[IPv4Address, int]]:
@@ -59,18 +58,11 @@ def _established(namespaces: Mapping[str, Path]) -> set[Connection]:
         if not is_namespace(path):
             continue
         with inside(path):
-            # /proc/net is the process's; what this thread sees is its own entry's.
-            lines = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
-        for line in lines:
-            fields = line.split()
-            if fields[3] == ESTABLISHED:
-                local, remote = _address(fields[1]), _address(fields[2])
-                found.add(Connection(name, *local, *remote, int(fields[9])))
+            channel = sockdiag.open_channel()
+        with channel:
+            for each in sockdiag.sockets(channel, 1 << sockdiag.State.ESTABLISHED):
+                if len(each.local) == len(each.remote) == IPV4_BYTES:
+                    local, remote = IPv4Address(each.local), IPv4Address(each.remote)
+                    ends = (local, each.local_port, remote, each.remote_port)
+                    found.add(Connection(name, *ends, each.cookie))
     return found
-
-
-def _address(text: str) -> tuple[IPv4Address, int]:
-    """`3C00000A:1538`: an address in the machine's byte order, a port in hexadecimal."""
-    address, _, port = text.partition(":")
-    packed = struct.pack("=I", int(address, 16))
-    return IPv4Address(socket.inet_ntoa(packed)), int(port, 16)
