@@ -1,7 +1,8 @@
 """Health: which services hang, told apart from those that only have much to do.
 
 Stopped by a signal: hung, as soon as two looks in a row have seen it. Otherwise it takes a
-question that stays unanswered, and then what counts is what the threads did meanwhile.
+question that stays unanswered, and then what counts is what the threads did meanwhile. Who
+answers in its own namespace does not hang: it is the way there that is broken.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from orchestrator.engine.plan import Node
-from orchestrator.linux import in_thread
+from orchestrator.linux import in_thread, inside
 from orchestrator.onelook import one_look
 from orchestrator.processes import vitals
 from orchestrator.processes.gate import ServiceGate
-from orchestrator.processes.liveness import Asker
+from orchestrator.processes.liveness import Asker, Question, silent
 from orchestrator.processes.members import Members
 from orchestrator.processes.service import Service
 from orchestrator.replay import culprits
@@ -72,29 +73,30 @@ class Health:
 
     asker: Asker
     members: Mapping[str, Members]
+    questions: Mapping[str, Collection[Question]]
     silences: dict[str, Silence] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)  # hung → why
     stops: frozenset[str] = frozenset()  # with a process that is stopped now
     shortages: dict[str, Shortage] = field(default_factory=dict)
+    cut_off: frozenset[str] = frozenset()  # silent from here, but not at home
 
     @classmethod
     def of(cls, nodes: Mapping[str, Node]) -> Health:
         found = {name: node.gate for name, node in nodes.items()}
         gates = {name: gate for name, gate in found.items() if isinstance(gate, ServiceGate)}
-        return cls(
-            Asker({name: gate.questions() for name, gate in gates.items()}),
-            {name: Members(gate.service.program) for name, gate in gates.items()},
-        )
+        questions = {name: gate.questions() for name, gate in gates.items()}
+        members = {name: Members(gate.service.program) for name, gate in gates.items()}
+        return cls(Asker(questions), members, questions)
 
     async def look(self) -> None:
         """Asks every service once; brings `silences` and `reasons` up to date."""
         self.asker.renew(self.shortages)  # who can accept nobody may know those of before
         before = {name: vitals.pulse(self.members[name].pids()) for name in self.silences}
         asked_s = time.monotonic()
-        silent = await in_thread(self.asker.silent)
+        unanswered = await in_thread(self.asker.silent)
         now_s = time.monotonic()
         found = {}
-        for name in silent:
+        for name in unanswered:
             pids = self.members[name].pids()
             past = self.silences.get(name)
             if past is None:
@@ -103,7 +105,19 @@ class Health:
                 past.moved_s = now_s
             found[name] = past
         self.silences = found
-        self.reasons = {name: why for name in silent if (why := self._reason(name, now_s))}
+        reasons = {name: why for name in unanswered if (why := self._reason(name, now_s))}
+        suspects = {name for name, why in reasons.items() if why != STOPPED}
+        asked = suspects | (self.cut_off & self.silences.keys())
+        self.cut_off = frozenset([name for name in asked if await in_thread(self._at_home, name)])
+        self.reasons = {name: why for name, why in reasons.items() if name not in self.cut_off}
+
+    def _at_home(self, name: str) -> bool:
+        """Whether it answers in its own namespace."""
+        try:
+            with inside(self.members[name].program.namespace):
+                return not silent({name: self.questions[name]})
+        except OSError:  # the namespace has lost its name, which is drift of its own
+            return False
 
     def _reason(self, name: str, now_s: float) -> str | None:
         seen = self.members[name].look()
@@ -143,11 +157,13 @@ class Health:
             self.reasons.pop(name, None)
             self.shortages.pop(name, None)
         self.stops -= frozenset(names)
+        self.cut_off -= frozenset(names)
 
     def hung(self, nodes: Mapping[str, Node], broken: Collection[str]) -> dict[str, str]:
         """Services that hang for no reason that lies in their needs, each with what shows it."""
         whole = frozenset(nodes) - frozenset(broken)
-        first = culprits(nodes, frozenset(self.silences) & whole, whole)
+        silences = frozenset(self.silences) - self.cut_off
+        first = culprits(nodes, silences & whole, whole)
         return {
             name: why
             for name, why in self.reasons.items()
@@ -164,7 +180,8 @@ class Health:
                 return {}  # the usual case, and a cheap one
             sick = await broken()
             whole = frozenset(nodes) - frozenset(sick)
-            open_ = culprits(nodes, frozenset(self.silences) & whole, whole) - self.reasons.keys()
+            silences = frozenset(self.silences) - self.cut_off
+            open_ = culprits(nodes, silences & whole, whole) - self.reasons.keys()
             if not open_:
                 return self.hung(nodes, sick)
             await asyncio.sleep(LOOK_PAUSE_S)

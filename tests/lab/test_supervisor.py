@@ -168,3 +168,33 @@ def test_down_ends_the_supervisor_first(world: World, write_stack: Callable[...,
     world.orchestrator("down", stack=stack).ok()
     assert run("ps", "-o", "stat=", "-p", str(pid)).out.strip() in ("", "Z", "Zs")
     assert world.sandboxes() == []
+
+
+WEB = """
+name: web
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  web:
+    networks: {br-app: 10.0.0.10}
+    command: [python, -m, http.server, "80"]
+    readiness: {http: {port: 80, path: /}}
+"""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "ip neigh replace 10.0.0.10 lladdr 02:00:00:00:00:99 dev br-app",  # nobody's
+        "ip route add blackhole 10.0.0.10/32",
+    ],
+)
+def test_service_that_only_the_host_cannot_reach_is_left_alone(
+    world: World, write_stack: Callable[..., Path], fault: str
+) -> None:
+    """It answers in its own namespace: to make it anew would take it from those it serves."""
+    stack = write_stack(WEB)
+    world.orchestrator("up", stack=stack).ok()
+    pids = world.sandbox_pids("web")
+    world.on_host(*fault.split()).ok()
+    assert "nothing is broken" in world.orchestrator("replay", stack=stack).ok().out
+    assert world.sandbox_pids("web") == pids
