@@ -318,7 +318,8 @@ class Supervision(Model):
     """What the supervisor does about drift and failures."""
 
     policy: Literal["heal", "alert", "freeze"] = Field(
-        "heal", description="heal: mend it; alert: tell of it; freeze: tell and touch nothing."
+        "heal",
+        description="heal: mend it; alert: tell of it; freeze: change nothing until `up --thaw`.",
     )
     health_interval_s: Seconds = Field(1.0, alias="health_interval")
     start_limit: int = Field(

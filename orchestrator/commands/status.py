@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orchestrator import frozen
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.diskspace import full_places
@@ -54,6 +55,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     click.echo(f"supervisor: {f'pid {pid}' if pid else 'none'}")
     if found["page"]:
         click.echo(f"page: {found['page']}")
+    if why := frozen.reason(lab):
+        click.echo(f"warning: frozen, nothing changes it: {clean(why)}", err=True)
     for place in full_places(lab):
         click.echo(f"warning: {place}", err=True)
 
