@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import click
 
 from orchestrator import frozen
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.diskspace import full_places
 from orchestrator.front import client
 from orchestrator.lab import Lab
@@ -36,7 +36,7 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     """What is there now: state, pid, address, uptime, restarts, time to ready, last error."""
     lab, found = _of_supervisor(target) or _own_look(target)
     if as_json:
-        click.echo(json.dumps(found))
+        tell(found)
         return
     rows = found["nodes"]
     shown = [row for row in rows if everything or row["node"].startswith(("service:", "check:"))]
