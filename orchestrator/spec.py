@@ -42,9 +42,8 @@ PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inn
 
 
 class Model(BaseModel):
-    """Frozen; unknown keys are errors; text is not turned into numbers."""
+    """Frozen; unknown keys are errors; text is not turned into numbers. Built at first use."""
 
-    # Built with the first stack that is read, once, instead of each model by itself.
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
