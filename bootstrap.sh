@@ -46,6 +46,7 @@ missing=()
 need() { have "$1" || missing+=("$2"); } # program, Debian package
 need ip iproute2
 need iptables-restore iptables
+need nft nftables # to look at what guards the bridge; the lab itself does without
 need nginx nginx-light
 [ -e /usr/lib/nginx/modules/ngx_http_perl_module.so ] || missing+=(libnginx-mod-http-perl)
 need redis-server redis-server
@@ -136,7 +137,7 @@ install_packages() {
         for package in "${missing[@]}"; do
             case $package in
                 nginx-light) unit=nginx.service ;;
-                redis-server | postgresql | prometheus | prometheus-*-exporter)
+                redis-server | postgresql | prometheus | prometheus-*-exporter | nftables)
                     unit=$package.service ;;
                 *) continue ;;
             esac

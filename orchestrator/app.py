@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from orchestrator import document, former
+from orchestrator import document, former, frozen, linux
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -220,13 +220,24 @@ class App:
         """What is told and left as it is: into the journal. Nothing while a run is on."""
         with contextlib.suppress(BusyError):
             async with lock(self.lab, "alert"):
-                book = journal.Journal(self.lab.journal)
-                first = journal.next_seq(self.lab.journal)
-                bus = Bus(_run_id(), first_seq=first, broken=lambda _: None)
-                bus.add(book.append)
-                for event in events:
-                    bus.emit(event)
-                book.close()
+                self._write(events)
+
+    async def freeze(self, names: Collection[str], hung: Mapping[str, str]) -> None:
+        """As `note`, of what still differs of these nodes; and from now on no command changes
+        the lab."""
+        with contextlib.suppress(BusyError):
+            async with lock(self.lab, "alert"):
+                if drift := drifts(await self.broken(names), hung):
+                    self._write(drift)
+                    frozen.freeze(self.lab, drift)
+
+    def _write(self, events: Iterable[Event]) -> None:
+        book = journal.Journal(self.lab.journal)
+        bus = Bus(_run_id(), first_seq=journal.next_seq(self.lab.journal), broken=lambda _: None)
+        bus.add(book.append)
+        for event in events:
+            bus.emit(event)
+        book.close()
 
     async def down(
         self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]
@@ -292,7 +303,8 @@ class App:
         for event in first:
             bus.emit(event)
         try:
-            result = await executor.run(action, rebuild=rebuild)
+            with linux.ahead():
+                result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:
             bus.emit(RunFinished(Outcome.CANCELLED, (), ()))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from orchestrator import frozen
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
 from orchestrator.places import make_directory
@@ -46,7 +47,8 @@ def refuse_if_busy(lab: Lab) -> None:
 
 @contextlib.asynccontextmanager
 async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncIterator[None]:
-    """Holds the lab for the length of the block; the file tells who. Raises BusyError.
+    """Holds the lab for the length of the block; the file tells who. Raises BusyError, and
+    UsageError if the command would change a lab that is frozen.
 
     With patience, work of the supervisor's is waited for: a person need not know of it.
     The file lies beside the lab's run directory, which `down` takes away while holding it,
@@ -60,6 +62,7 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
         with contextlib.suppress(OSError):  # a full disk: it is held without a name
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(holder).encode())
+        frozen.refuse(lab, command)
         yield
     finally:
         if not lab.run_dir.exists():

@@ -42,9 +42,9 @@ PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inn
 
 
 class Model(BaseModel):
-    """Frozen; unknown keys are errors; text is not turned into numbers."""
+    """Frozen; unknown keys are errors; text is not turned into numbers. Built at first use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Condition(StrEnum):
@@ -318,7 +318,8 @@ class Supervision(Model):
     """What the supervisor does about drift and failures."""
 
     policy: Literal["heal", "alert", "freeze"] = Field(
-        "heal", description="heal: mend it; alert: tell of it; freeze: tell and touch nothing."
+        "heal",
+        description="heal: mend it; alert: tell of it; freeze: change nothing until `up --thaw`.",
     )
     health_interval_s: Seconds = Field(1.0, alias="health_interval")
     start_limit: int = Field(

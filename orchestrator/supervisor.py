@@ -226,7 +226,12 @@ class Supervisor:
                 drift = [each for each in drifts(seen, hung) if each.node in broken]
                 told = "; ".join(f"{each.node}: {each.detail}" for each in drift)
                 self._tell(f"drift ({self._policy}): {told}")
-                await self._app.note(drift)
+                if self._policy == "freeze":
+                    await self._app.freeze(
+                        broken, {n: why for n, why in hung.items() if n in broken}
+                    )
+                else:
+                    await self._app.note(drift)
             return
         now_s = time.monotonic()
         due = {name for name in broken if self._healings.wait_s(name, now_s) == 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +28,10 @@ ENVIRONMENT = SandboxedEnvironment(
 def _compiled(text: str) -> jinja2.Template:
     """Each text once: it is rendered with and without secrets. Raises TemplateSyntaxError."""
     return ENVIRONMENT.from_string(text)
+
+
+def _marked(secret: str) -> str:
+    return f"\0{secret}\0"
 
 
 class Templates:
@@ -77,18 +81,18 @@ class Templates:
         files: Mapping[str, ConfigFile],
         settings: Mapping[str, str],
         *,
-        masked: bool = False,
+        secret: Callable[[str], str] | None = None,
     ) -> dict[str, str]:
         """The files of one process; `settings` is what the stack file gives it as environment.
 
-        `masked`: with the secrets' names in place of them. Raises SpecError, ResourceError for a
-        secret that is not there.
+        `secret` gives what stands in place of a secret, without it the secret itself. Raises
+        SpecError, ResourceError for a secret that is not there.
         """
         context = {
             "address": self._address,
             "exists": lambda path: Path(path).exists(),
             "bridge": self._bridge,
-            "secret": str if masked else self._secrets.get,
+            "secret": secret or self._secrets.get,
             "sha256": lambda text: sha256(text.encode()).hexdigest(),
             "accounts": self._accounts,
             "stack": self._stack.name,
@@ -115,7 +119,14 @@ class Templates:
         secrets: Iterable[str],
     ) -> dict[str, str]:
         """What of files and secrets stays the same when secrets are rotated."""
-        return {**self.render(name, files, settings, masked=True), **dict.fromkeys(secrets, "")}
+        return {**self.render(name, files, settings, secret=str), **dict.fromkeys(secrets, "")}
+
+    def readable(
+        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+    ) -> set[str]:
+        """Secrets whose text stands in these files; a hash of one does not tell it."""
+        text = "".join(self.render(name, files, settings, secret=_marked).values())
+        return {each for each in self._stack.secrets if _marked(each) in text}
 
     def _address(self, service: str) -> str:
         if service not in self._whole.services:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import shlex
 import socket
 import struct
 import subprocess
@@ -25,7 +23,7 @@ from orchestrator.kernel.rtnetlink import add_address, new_veth, remove_link, se
 from orchestrator.lab import Lab
 from orchestrator.processes.exchange import LIMIT_BYTES
 from orchestrator.processes.probes import Answer
-from orchestrator.spec import CheckStep, HttpProbe, Readiness
+from orchestrator.spec import HttpProbe
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8  # RFC 792
 ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
@@ -172,30 +170,6 @@ def knock_command(address: IPv4Address, port: int, http: HttpProbe | None) -> st
     if http is None:
         return f"bash -c '</dev/tcp/{address}/{port}'"
     return f"curl -i http://{'localhost' if address.is_loopback else address}:{port}{http.path}"
-
-
-def ready_command(ready: Readiness, address: str) -> str:
-    """The shell command that asks a service what its gate asks; empty where that is nothing."""
-    if ready.http:
-        return f"curl -i http://{address}:{ready.http.port}{ready.http.path}"
-    if ready.postgres:
-        return f"pg_isready -h {address} -p {ready.postgres.port} -d {ready.postgres.database}"
-    if ready.redis:
-        return f"redis-cli -h {address} -p {ready.redis.port} ping"
-    return f"bash -c '</dev/tcp/{address}/{ready.tcp}'" if ready.tcp else ""
-
-
-def request_command(step: CheckStep) -> str:
-    """The shell command that makes the same request as a check's step."""
-    words = ["curl", "-i"]
-    if step.method != "GET":
-        words += ["-X", step.method]
-    headers = {"Content-Type": "application/json"} if step.body is not None else {}
-    for key, value in {**headers, **step.headers}.items():
-        words += ["-H", f"{key}: {value}"]
-    if step.body is not None:
-        words += ["-d", json.dumps(step.body)]
-    return shlex.join([*words, step.url])
 
 
 @dataclass(frozen=True, slots=True)

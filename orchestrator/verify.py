@@ -33,9 +33,8 @@ from orchestrator.traffic import (
     knock_command,
     output_of,
     outside,
-    ready_command,
-    request_command,
 )
+from orchestrator.typed import check_command, ready_command
 
 AT_ONCE = 64  # packets and connections under way; a stack of 1,000 services has 999,000 pairs
 READY_S = 5.0
@@ -280,8 +279,9 @@ class Verification:
         """The command that shows that the service is ready."""
         place = self.app.lab.namespace(self.app.stack.namespace_of(name))
         ready, address = self.app.stack.services[name].readiness, self.app.stack.address_of(name)
-        command = ready_command(ready, str(address))
-        return f"ip netns exec {place} {command}" if command else f"ip netns pids {place}"
+        inside = f"ip netns exec {place} ".__add__
+        command = ready_command(ready, str(address), self.app.compiler.secrets.directory, inside)
+        return command or f"ip netns pids {place}"
 
     # -- published ports -------------------------------------------------------------------
 
@@ -369,7 +369,7 @@ class Verification:
         requests = tuple(re.split(r"; (?=(?:GET|POST|PUT|DELETE) http)", answer.text))
         made = f"{len(requests)} of {len(check.steps)} requests"
         text = f"{made}{': ' + check.title if check.title else ''}"
-        command = "; ".join(self.on_host(request_command(step)) for step in check.steps)
+        command = check_command(check.steps, self.on_host)
         return Row("check", name, answer.passed, text, command, requests)
 
     async def _all(self, asks: Sequence[Awaitable[T]]) -> list[T]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from faults import close_observer
+from names import next_name
 from rig import World, names_of_namespaces, run, sh
 
 from orchestrator import linux
 
+DISK = "200m"
 FLOOD = 1500  # connections at once: more than nginx has places for
 FLOODS = 3
 ANSWER_S = 60.0
@@ -96,3 +102,29 @@ def lose_state_directory(shop: World) -> None:
     state = shop.state / f"shop@{shop.host}"
     while state.exists() and run("rm", "-rf", state).code:
         pass  # PostgreSQL still writes into it
+
+
+@contextlib.contextmanager
+def small_disk_shop(directory: Path) -> Iterator[World]:
+    """A supervised shop whose state directory is a small disk of its own."""
+    directory.chmod(0o755)
+    disk = directory / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", disk).ok()
+    built = replace(World.build(next_name(), directory), state=disk / "state")
+    try:
+        built.orchestrator("up", "--supervise").ok()
+        yield built
+    finally:
+        close_observer(built)
+        built.orchestrator("down", "--volumes")
+        built.remove()
+        run("umount", "-l", disk)
+
+
+def fill(shop: World) -> Path:
+    """Not one byte is left; gives the file that takes it all."""
+    ballast = shop.state.parent / "ballast"
+    run("dd", "if=/dev/zero", f"of={ballast}", "bs=64k")
+    run("sh", "-c", f"cat /dev/zero >> {ballast}")
+    return ballast

@@ -162,6 +162,36 @@ FAULTS: dict[str, Fault] = {
 }
 
 
+def while_healed(first: Fault, second: Fault) -> Fault:
+    """The second strikes when the healing of the first has just begun."""
+
+    def act(shop: World) -> None:
+        journal = shop.state / f"shop@{shop.host}" / "journal.jsonl"
+
+        def healings() -> int:
+            return journal.read_text().count('"command":"heal"')
+
+        before = healings()
+        first(shop)
+        eventually(lambda: healings() > before)
+        second(shop)
+
+    return act
+
+
+DOUBLE: dict[str, Fault] = {
+    "order-service killed while postgres-db is healed": while_healed(
+        kill_tree("postgres-db"), kill_tree("order-service")
+    ),
+    "redis-cache killed while product-service is healed": while_healed(
+        kill_tree("product-service"), kill_tree("redis-cache")
+    ),
+    "veth of redis-cache deleted while api-gateway is healed": while_healed(
+        kill_tree("api-gateway"), on_host("ip", "link", "delete", "veth-redis-br")
+    ),
+}
+
+
 def serves(shop: World) -> bool:
     """An order by localhost and one read from outside, both through to the database."""
     body = '{"customer_id":"fault","product_id":4,"quantity":1}'

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.drawing import timings as draw
 from orchestrator.errors import HostError, UsageError
 from orchestrator.sights import runs as recorded
@@ -46,7 +47,8 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default="up",
         show_default=True,
         metavar="NAME",
-        help="Without --run: the last run of this command (up, down, replay, heal, prune).",
+        help="Without --run: the last run of this command (up, down, replay, heal, prune, rotate) "
+        "that changed anything.",
     )
     @json_option
     @functools.wraps(command)
@@ -69,10 +71,6 @@ def journal_of(target: Target) -> Iterator[Path]:
         yield path
     except PermissionError as error:
         raise HostError(f"cannot read {path}", mend="run it with sudo") from error
-
-
-def tell(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @analyze.command(short_help="Nodes by their own time, phases in columns.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import asdict
 
 import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.terminal import clean
 
 COLOURS = {"pass": "green", "fail": "red", "skip": "yellow"}
@@ -34,7 +34,7 @@ def audit(target: Target, everything: bool, as_json: bool) -> None:
     failed = [each for each in findings if each.verdict is Verdict.FAIL]
     if as_json:
         rows = [{"title": CHECKS[each.check], **asdict(each)} for each in findings]
-        click.echo(json.dumps({"passed": not failed, "findings": rows}, ensure_ascii=False))
+        tell({"passed": not failed, "findings": rows})
         sys.exit(1 if failed else 0)
     for check, title in CHECKS.items():
         mine = [each for each in findings if each.check == check]

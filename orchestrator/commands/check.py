@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
 from orchestrator.terminal import counted
 
@@ -61,7 +61,7 @@ def schema() -> None:
     """
     from orchestrator.stackfile import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    tell(json_schema())
 
 
 @click.command()
@@ -81,7 +81,7 @@ def doctor(target: Target, as_json: bool) -> None:
     failed = [each for each in findings if each.level is Level.FAIL]
     if as_json:
         rows = [asdict(each) for each in findings]
-        click.echo(json.dumps({"passed": not failed, "findings": rows}, indent=2))
+        tell({"passed": not failed, "findings": rows})
     else:
         width = max(len(each.check) for each in findings)
         for each in findings:
@@ -129,7 +129,7 @@ def verify(target: Target, as_json: bool, outside: bool) -> None:
     failed = [row for row in rows if not row.passed]
     if as_json:
         listed = [asdict(row) for row in rows]
-        click.echo(json.dumps({"passed": not failed, "rows": listed}, indent=2, ensure_ascii=False))
+        tell({"passed": not failed, "rows": listed})
     else:
         _show(rows)
         text = f"{len(rows) - len(failed)} of {len(rows)} proven"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -20,8 +20,18 @@ SERVICE_KINDS = ("service:", "job:", "check:")
 
 
 def form_option(name: str, help_text: str) -> Callable[..., Any]:
-    """One of several flags that choose the output's form; the last one given counts."""
-    return click.option(f"--{name}", "form", flag_value=name, type=str, help=help_text)
+    """One of several flags of which one chooses the output's form. Raises UsageError for two."""
+
+    def choose(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+        before = context.params.setdefault("form", None)
+        if is_given and before:
+            raise click.UsageError(f"--{before} and --{name}: one form at a time")
+        if is_given:
+            context.params["form"] = name
+
+    return click.option(
+        f"--{name}", is_flag=True, expose_value=False, callback=choose, help=help_text
+    )
 
 
 @click.command()
@@ -76,7 +86,7 @@ def topology(target: Target, form: str | None) -> None:
     plan = plan_of(app)
     seen = compare(survey(app.lab, plan, app.compiler.netlink, tables), plan)
     if form == "json":
-        click.echo(json.dumps(asdict(seen), indent=2, ensure_ascii=False))
+        tell(asdict(seen))
     elif form == "svg":
         from orchestrator.drawing.topology_svg import as_svg
 
@@ -106,7 +116,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
     live = asyncio.run(iptables.save())
     found = rows_of(app, live)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
+        tell([asdict(row) for row in found])
         return
     if explain and (summary := flows_text(publications_of(app.stack), found)):
         _print(summary + "\n")
@@ -134,7 +144,7 @@ def policy(target: Target, explain: bool, as_json: bool) -> None:
 
     chart = asyncio.run(chart_of(target.enter()))
     if as_json:
-        click.echo(json.dumps(asdict(chart), indent=2, ensure_ascii=False))
+        tell(asdict(chart))
         return
     _print(as_text(chart))
     if explain:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 import time
@@ -20,11 +19,19 @@ from orchestrator.commands.target import (
     service_argument,
     target_options,
 )
-from orchestrator.events import Record, encode
+from orchestrator.commands.telling import tell
+from orchestrator.events import (
+    ProcessExited,
+    ProcessStarted,
+    Record,
+    RunFinished,
+    StepGivenUp,
+    encode,
+)
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.console import line
-from orchestrator.terminal import clean, whole_lines
+from orchestrator.terminal import clean, counted, whole_lines
 
 LOG_POLL_S = 0.1
 
@@ -67,7 +74,7 @@ def plan(target: Target, as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(rows))
+        tell(rows)
         return
     for row in rows:
         click.echo(f"{row['do']:7} {row['node']:28} {row['why']}")
@@ -81,20 +88,23 @@ def plan(target: Target, as_json: bool) -> None:
 @click.option("--run", "run_id", default="", help="Only one run: its id, or `last`.")
 @target_options
 def events(target: Target, follow: bool, as_json: bool, run_id: str) -> None:
-    """The journal: every event with its time."""
+    """The journal: what happened, with its time; with --json every event, machines' too."""
     app = target.open()
     path = app.lab.journal
     history = _read(path)
     if run_id == "last" and history.records:
         run_id = history.records[-1].run
+    elif run_id and all(record.run != run_id for record in history.records):
+        from orchestrator.errors import UsageError
+
+        raise UsageError(f"unknown run {run_id}; `orchestrator analyze runs` lists those there are")
 
     def show(record: Record) -> None:
         if run_id and record.run != run_id:
             return
         if as_json:
             click.echo(encode(record))
-        else:
-            text = line(record.event) or _terse(record)
+        elif text := line(record.event) or _in_words(record):
             at = time.strftime("%H:%M:%S", time.localtime(record.wall_ns / 1e9))
             click.echo(f"{at}.{record.wall_ns // 1_000_000 % 1000:03}  {clean(text)}")
 
@@ -122,12 +132,21 @@ def _read(path: Path) -> journal.History:
         raise HostError(f"cannot read {path}", mend="run it with sudo") from error
 
 
-def _terse(record: Record) -> str:
-    """Events that are for machines, in a few words."""
-    event = record.event
-    name = type(event).__name__
-    node = getattr(event, "node", "")
-    return f"{node}: {name}" if node else f"{name} ({record.run})"
+def _in_words(record: Record) -> str:
+    """What only a history needs to be told; empty for what only machines care for."""
+    match record.event:
+        case ProcessStarted(node=node, pid=pid):
+            return f"{node}: process {pid} started"
+        case ProcessExited(node=node, pid=pid, returncode=code):
+            return f"{node}: process {pid} ended with {code}"
+        case StepGivenUp(node=node, attempt=attempt, cause=cause):
+            return f"{node}: given up after {counted(attempt, 'attempt')} ({cause})"
+        case RunFinished(outcome=outcome, failed=failed):
+            return f"run {record.run}: {outcome}" + (
+                f"; failed: {', '.join(failed)}" * bool(failed)
+            )
+        case _:
+            return ""
 
 
 @click.command()
@@ -136,7 +155,11 @@ def _terse(record: Record) -> str:
 @click.option("-n", "--tail", "count", type=click.IntRange(0), default=100, show_default=True)
 @target_options
 def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> None:
-    """What services and jobs wrote, merged, each line with its node's name before it."""
+    """What services and jobs wrote, each line with its node's name before it.
+
+    The last lines of each, one node after the other, since not every program says when it wrote
+    what; with --follow then everything as it is written.
+    """
     app = target.open()
     chosen = [_log_name(app, name) for name in names] or [
         *(name for name, service in app.stack.services.items() if service.command),
@@ -163,6 +186,8 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> No
 
 
 def _log_name(app: App, name: str) -> str:
+    if (job := name.removeprefix("job:")) in app.stack.jobs:
+        return job
     full = node_argument(app, name)
     short = full.partition(":")[2]
     return short if full.startswith("job:") else service_argument(app, short)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.front.client import ask
 from orchestrator.path.traceroute import Step, traceroute
 from orchestrator.terminal import clean, counted
@@ -50,7 +51,7 @@ def path(target: Target, probe: bool, watch: bool, as_json: bool) -> None:
     console = Console() if is_terminal() else Console(width=WIDTH)
     if not watch:
         found = look()
-        click.echo(json.dumps(found)) if as_json else console.print(found)
+        tell(found) if as_json else console.print(found)
         return
     with contextlib.suppress(KeyboardInterrupt):
         if as_json or not is_terminal():
@@ -191,7 +192,7 @@ def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
     if as_list:
         rows = ask(lab, "/traces")
         if as_json:
-            click.echo(json.dumps(rows))
+            tell(rows)
             return
         table = Table(box=None, padding=(0, 1))
         for name in ("trace", "time", "status", "total", "route"):
@@ -212,7 +213,7 @@ def trace(target: Target, which: str, as_list: bool, as_json: bool) -> None:
     if which != "last" and not (0 < len(which) <= 32 and set(which) <= set("0123456789abcdef")):
         raise click.UsageError(f"{which!r} is no trace id: up to 32 hexadecimal digits")
     found = ask(lab, f"/trace/{which}")
-    click.echo(json.dumps(found)) if as_json else console.print(_waterfall(found, console.width))
+    tell(found) if as_json else console.print(_waterfall(found, console.width))
 
 
 def _waterfall(found: dict[str, Any], width: int) -> Group:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import click
 
-from orchestrator import pagenote, resident
+from orchestrator import frozen, pagenote, resident
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.diskspace import full_places
@@ -74,9 +74,12 @@ def complain(text: str) -> None:
 )
 @click.option("--no-supervise", is_flag=True, help="Leave no supervisor behind.")
 @click.option("--live", is_flag=True, help="Show the graph coming up on the live page.")
+@click.option("--thaw", is_flag=True, help="Also where the policy `freeze` has found a difference.")
 @json_option
 @target_options
-def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json: bool) -> None:
+def up(
+    target: Target, max_workers: int, no_supervise: bool, live: bool, thaw: bool, as_json: bool
+) -> None:
     """Bring up everything that is missing; done when a request reached the database.
 
     A supervisor stays in the background and mends what breaks. It starts last, so that it
@@ -87,6 +90,9 @@ def up(target: Target, max_workers: int, no_supervise: bool, live: bool, as_json
     check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
     refuse_if_busy(app.lab)
+    if thaw:
+        frozen.release(app.lab)
+    frozen.refuse(app.lab, "up")
     present = resident.find(app.lab)
     half_rotated = app.compiler.secrets.rotation() is not None
     outdated = present is not None and (half_rotated or present.digest != app.fingerprint())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import sys
 import time
@@ -20,10 +19,12 @@ from orchestrator.commands.run import (
     watching,
 )
 from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.errors import HostError, UsageError
 from orchestrator.events import Outcome
 from orchestrator.lock import refuse_if_busy
 from orchestrator.sights.console import failure_report
+from orchestrator.terminal import counted
 
 HALF_ROTATED = (
     "it serves with the old secrets and the new ones; `orchestrator secrets rotate` or `up` goes on"
@@ -44,20 +45,28 @@ def list_(target: Target, as_json: bool) -> None:
     app = target.open()
     rows = _rows(app)
     if as_json:
-        click.echo(json.dumps(rows))
+        tell(rows)
         return
-    width = max((len(row["secret"]) for row in rows), default=0)
+    if not rows:
+        click.echo("this stack has no secrets")
+        return
+    width = max(len("secret"), *(len(row["secret"]) for row in rows))
+    click.echo(f"{'secret':{width}}  {'made':>14}  mode  read by")
     for row in rows:
         age = _age(row["age_s"]) if row["age_s"] is not None else "not made yet"
         readers = ", ".join(row["readers"]) or "nobody"
         note = "  being rotated" if row["rotating"] else ""
-        click.echo(f"{row['secret']:{width}}  {age:>12}  {row['mode']:4}  {readers}{note}")
+        click.echo(f"{row['secret']:{width}}  {age:>14}  {row['mode']:4}  {readers}{note}")
 
 
 def _rows(app: App) -> list[dict[str, Any]]:
     kept = app.compiler.secrets
     under_way = kept.rotation()
-    processes = {**app.stack.services, **app.stack.jobs}
+    templates = app.compiler.templates
+    read = {
+        name: {*spec.secrets, *templates.readable(name, spec.files, spec.environment)}
+        for name, spec in {**app.stack.services, **app.stack.jobs}.items()
+    }
     rows = []
     for name in app.stack.secrets:
         path = kept.directory / name
@@ -72,7 +81,7 @@ def _rows(app: App) -> list[dict[str, Any]]:
                 "secret": name,
                 "age_s": None if seen is None else round(time.time() - seen.st_mtime),
                 "mode": "" if seen is None else f"{stat.S_IMODE(seen.st_mode):04o}",
-                "readers": [each for each, spec in processes.items() if name in spec.secrets],
+                "readers": [each for each, names in read.items() if name in names],
                 "rotating": under_way is not None and name in under_way.names,
             }
         )
@@ -82,8 +91,8 @@ def _rows(app: App) -> list[dict[str, Any]]:
 def _age(age_s: int) -> str:
     for unit_s, word in ((DAY_S, "days"), (HOUR_S, "hours"), (60, "minutes")):
         if age_s >= 2 * unit_s:
-            return f"{age_s // unit_s} {word}"
-    return f"{age_s} seconds"
+            return f"{age_s // unit_s} {word} ago"
+    return f"{counted(age_s, 'second')} ago"
 
 
 @secrets.command()

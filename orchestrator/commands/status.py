@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from orchestrator import frozen
 from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.diskspace import full_places
 from orchestrator.front import client
 from orchestrator.lab import Lab
@@ -35,7 +36,7 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     """What is there now: state, pid, address, uptime, restarts, time to ready, last error."""
     lab, found = _of_supervisor(target) or _own_look(target)
     if as_json:
-        click.echo(json.dumps(found))
+        tell(found)
         return
     rows = found["nodes"]
     shown = [row for row in rows if everything or row["node"].startswith(("service:", "check:"))]
@@ -54,6 +55,8 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
     click.echo(f"supervisor: {f'pid {pid}' if pid else 'none'}")
     if found["page"]:
         click.echo(f"page: {found['page']}")
+    if why := frozen.reason(lab):
+        click.echo(f"warning: frozen, nothing changes it: {clean(why)}", err=True)
     for place in full_places(lab):
         click.echo(f"warning: {place}", err=True)
 

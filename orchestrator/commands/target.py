@@ -166,8 +166,19 @@ def node_argument(app: App, name: str) -> str:
     for candidate in (name, f"service:{name}", f"job:{name}", f"netns:{name}", f"bridge:{name}"):
         if candidate in app.nodes:
             return candidate
-    known = ", ".join([*app.stack.services, *app.stack.jobs])
+    if (short := name.removeprefix("job:")) in app.stack.jobs:
+        raise UsageError(
+            f"job {short} is no node of the graph: it runs only when secrets are rotated, and "
+            f"nothing waits for it; `orchestrator logs {short}` shows what it wrote"
+        )
+    known = ", ".join(
+        name for name in (*app.stack.services, *app.stack.jobs) if _is_node(app, name)
+    )
     raise UsageError(f"unknown node {name}; known: {known}, and what `orchestrator plan` lists")
+
+
+def _is_node(app: App, name: str) -> bool:
+    return f"service:{name}" in app.nodes or f"job:{name}" in app.nodes
 
 
 def service_argument(app: App, name: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 
 import click
 
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, node_argument, target_options
+from orchestrator.commands.telling import tell
 from orchestrator.diagnosis.findings import Verdict
 from orchestrator.errors import UsageError
 from orchestrator.terminal import clean
@@ -36,7 +36,7 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
     app = target.enter()
     found = asyncio.run(diagnose(app, node))
     if as_json:
-        click.echo(json.dumps(report.as_json(found)))
+        tell(report.as_json(found))
     else:
         for verdict, line in report.lines(found, everything=everything):
             colour = COLOURS.get(verdict) if verdict and is_terminal() else None

@@ -31,7 +31,7 @@ from orchestrator.processes.gate import ask as ask_probe
 from orchestrator.processes.probes import Answer
 from orchestrator.questions import check_probe, probes_of
 from orchestrator.resource import State
-from orchestrator.traffic import request_command
+from orchestrator.typed import check_command, ready_command
 
 DEADLINE_S = 60.0  # for everything; each question has a shorter one of its own
 CHECK_S = 5.0
@@ -288,7 +288,7 @@ class Examination:
             spec, running = self.app.stack.services[_short(name)], seen.running[name]
             address = str(self.app.stack.address_of(_short(name)))
             secrets = self.app.lab.state_dir / "secrets"
-            command = transport.probe_command(spec.readiness, address, secrets, self.shell)
+            command = ready_command(spec.readiness, address, secrets, self.shell.run)
             for layer, answer in answers:
                 found = transport.answer(name, layer, answer, command, running)
                 self.found[name].append(found)
@@ -312,7 +312,7 @@ class Examination:
 
     async def _check(self, name: str) -> None:
         check = self.app.stack.checks[_short(name)]
-        command = "; ".join(self.shell.run(request_command(step)) for step in check.steps)
+        command = check_command(check.steps, self.shell.run)
         if any(step.method not in SAFE for step in check.steps):
             text = "not asked, since it changes data: `orchestrator verify` asks it"
             self.found[name] = [Finding("check", name, Verdict.SKIPPED, text, command)]

@@ -223,9 +223,12 @@ def rules(nat: Nat, live: Tables, shell: Shell) -> Finding:
     wrong = nat.differences(live)
     policy = live.policies.get(("filter", "FORWARD"), "ACCEPT")
     if wrong:
-        table, chain = _place(wrong[0], nat)
+        first = min(wrong, key=_weight)
+        table, chain = _place(first, nat)
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        text = f"{_difference(wrong[0])}{more}; policy of FORWARD: {policy}"
+        text = f"{_difference(first)}{more}"
+        if policy != "ACCEPT":
+            text += f"; policy of FORWARD: {policy}"
         command = shell.run(f"iptables -t {table} -vnL {chain}")
         return Finding("rules", nat.name, Verdict.BROKEN, text, command)
     packets = sum(rule.packets for rule in live.rules if nat.is_ours(rule.table, rule.line))
@@ -262,7 +265,12 @@ def _difference(line: str) -> str:
         return f"missing in {table}: {rest[2:]}"
     if rest.startswith("+ "):
         return f"unwanted in {table}: {rest[2:]}"
-    return f"{table}: {rest}"
+    return line
+
+
+def _weight(line: str) -> int:
+    """What most connections need first: the redirection, then what leads to it."""
+    return 0 if "-j DNAT" in line else 1 if " PREROUTING " in line else 2
 
 
 def _place(line: str, nat: Nat) -> tuple[str, str]:

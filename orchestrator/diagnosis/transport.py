@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from orchestrator.diagnosis.findings import Finding, Verdict
 from orchestrator.diagnosis.network import Shell
 from orchestrator.kernel.listening import Listening
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
-from orchestrator.spec import Readiness
-from orchestrator.traffic import ready_command
 
 STOPPED = frozenset("Tt")  # proc_pid_stat(5): stopped by a signal, or by a tracer
 CHANGED = "its configuration has changed"  # Service.observe: it runs, but not as wanted
@@ -183,19 +180,6 @@ def answer(node: str, layer: str, given: Answer | None, command: str, running: R
         text = f"{given.text}, but {', '.join(running.full)} is full: it cannot write"
         return _without_room(node, text, running)
     return Finding(layer, node, Verdict.OK, given.text, command)
-
-
-def probe_command(ready: Readiness, address: str, secrets: Path, shell: Shell) -> str:
-    """What a person types to ask the same with the service's own password."""
-    if want := ready.postgres:
-        password = f"PGPASSWORD=$(cat {secrets / want.password}) " if want.password else ""
-        options = f"-h {address} -p {want.port} -U {want.user} -d {want.database}"
-        return password + shell.run(f"psql {options} -c 'SELECT 1'")
-    if cache := ready.redis:
-        password = f"REDISCLI_AUTH=$(cat {secrets / cache.password}) " if cache.password else ""
-        user = f"--user {cache.user} " if cache.user else ""
-        return password + shell.run(f"redis-cli -h {address} -p {cache.port} {user}ping")
-    return shell.run(ready_command(ready, address))
 
 
 def room(node: str, running: Running) -> Finding | None:

@@ -69,6 +69,8 @@ class _Chart:
         for node in rows:
             self._row(node, tops[node.node])
         self._way(tops)
+        for node in rows:  # above the path's line, which goes past them
+            self._after(node, tops[node.node] + ROW / 2)
         return page.render(self._width, self._legend(bottom + 36) + 6)
 
     def _axis(self, bottom: float) -> None:
@@ -94,9 +96,12 @@ class _Chart:
             at = (self._x(each.start_ns), middle - BAR / 2, width, BAR)
             page.box(*at, HUES[each.phase], radius=1.5, title=_about(node, each))
         self._attempts(node, middle)
+
+    def _after(self, node: NodeSpan, middle: float) -> None:
         text, look = _after(node, self._slack.get(node.node))
         x = self._x(node.end_ns) + 8
-        page.text(x, middle + 4, cut(text, self._width - x - 6, 10.5), f"{look} small")
+        room = cut(text, self._width - x - 6, 10.5)
+        self._page.text(x, middle + 4, room, f"{look} small halo")
 
     def _seen(self, node: NodeSpan) -> list[Segment]:
         """Segments that are wide enough to be seen; of a node without any the longest one."""

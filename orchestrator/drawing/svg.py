@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
 MONO_EM = 0.605  # advance of one character of the usual monospaced fonts, in font sizes
-HUES = 8
 
 # What is drawn is one of these classes; SVG viewers without CSS variables exist (librsvg),
 # so both themes are spelled out.
 LIGHT = {
     "bg": "fill:#ffffff",
+    "halo": "stroke:#ffffff",
     "ink": "fill:#0f172a",
     "muted": "fill:#526074",
     "warn": "fill:#b42318",
@@ -36,6 +36,7 @@ LIGHT = {
 }
 DARK = {
     "bg": "fill:#0f1520",
+    "halo": "stroke:#0f1520",
     "ink": "fill:#e6ecf5",
     "muted": "fill:#9aa8bc",
     "warn": "fill:#ff8a7d",
@@ -66,11 +67,14 @@ STRIPES = (
     ("#b83a78", "#f08abb"),
     ("#8a7410", "#d8c25a"),
     ("#56657a", "#a3b1c6"),
+    ("#1d9bd1", "#86d6f8"),
 )
+HUES = len(STRIPES)
 BASE = (
     "text{font-family:ui-monospace,'SF Mono',SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',"
     "monospace;font-size:12px}.head{font-size:15px;font-weight:700}.bold{font-weight:700}"
     ".small{font-size:10.5px}.tiny{font-size:8px}.end{text-anchor:end}.middle{text-anchor:middle}"
+    ".halo{paint-order:stroke;stroke-width:4px;stroke-linejoin:round}"
     ".edge,.cut{stroke-width:1.4}.started{stroke-dasharray:6 4}.beside{stroke-dasharray:6 4}"
     ".completed{stroke-dasharray:1.5 3.5;stroke-linecap:round;stroke-width:2}"
 )

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import resource
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ FALLBACK = {
     MEMORY: (resource.RLIMIT_DATA, "Max data size"),
     TASKS: (resource.RLIMIT_NPROC, "Max processes"),
 }
+BUSY_LOOKS, BUSY_PAUSE_S = 100, 0.002
 PAGE_BYTES = resource.getpagesize()
 
 
@@ -201,8 +203,23 @@ def forget(lab: str) -> None:
     for controller in controllers().values():
         directory = controller.mount / OURS / lab
         for each in (*directory.glob("*:*/"), directory, directory.parent):
-            with contextlib.suppress(OSError):
-                each.rmdir()
+            _remove(each)
+
+
+def _remove(directory: Path) -> None:
+    """Takes a group away in which nothing runs. The last process is seen to have ended a moment
+    before the kernel lets go of its group (EBUSY); that is waited for."""
+    for _ in range(BUSY_LOOKS):
+        try:
+            directory.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY or _words(directory / "cgroup.procs"):
+                return
+            if any(each.is_dir() for each in directory.iterdir()):
+                return
+        else:
+            return
+        time.sleep(BUSY_PAUSE_S)
 
 
 def _make(controller: Controller, directory: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import ProcessError
-from orchestrator.linux import in_own_thread, inside
+from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice
 from orchestrator.processes import procfs, seccomp
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.sandbox import Sandbox
@@ -67,15 +67,18 @@ async def start(
     namespace: Path | None,
     environment: Mapping[str, str],
     log: Path,
+    is_awaited: bool = False,
 ) -> Child:
     """Starts the program inside the namespace, detached from our terminal and life.
 
-    It begins once it is under its group's limits.
-
-    Raises ProcessError with the log's last lines if the sandbox could not be built.
+    It begins once it is under its group's limits. `is_awaited`: others wait for its end, so it
+    is served before them. Raises ProcessError with the log's last lines if the sandbox could
+    not be built.
     """
     try:
-        return await in_own_thread(_start, node, sandbox, group, namespace, environment, log)
+        return await in_own_thread(
+            _start, node, sandbox, group, namespace, environment, log, is_awaited=is_awaited
+        )
     except OSError as error:
         raise ProcessError(node, "start", str(error)) from error
 
@@ -87,7 +90,10 @@ def _start(
     namespace: Path | None,
     environment: Mapping[str, str],
     log: Path,
+    *,
+    is_awaited: bool,
 ) -> Child:
+    set_nice(NICE - AHEAD if is_awaited else NICE)
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.rename(log.with_suffix(".log.1"))

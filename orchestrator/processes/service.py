@@ -123,7 +123,9 @@ class Program:
     def running(self) -> list[procfs.Sandbox]:
         return procfs.sandboxes(self.mark)
 
-    async def start(self, *, notify: Path | None, socket: int | None = None) -> child.Child:
+    async def start(
+        self, *, notify: Path | None, socket: int | None = None, is_awaited: bool = False
+    ) -> child.Child:
         """Starts it, with `socket` as its listening one. Raises ProcessError, OSError."""
         for directory in self.data.values():
             ensure_data_directory(directory, uid=self.user.uid, gid=self.user.gid)
@@ -152,6 +154,7 @@ class Program:
             namespace=self.namespace,
             environment=environment,
             log=self.log,
+            is_awaited=is_awaited,
         )
         self.emit(ProcessStarted(self.node, started.pid, started.start_ticks))
         return started
@@ -306,7 +309,7 @@ class Job:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
         await self._stop(self.program.running())
-        running = await self.program.start(notify=None)
+        running = await self.program.start(notify=None, is_awaited=True)
         try:
             code = await child.exit_code(running)
         except asyncio.CancelledError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -30,8 +31,7 @@ class JsonLines:
         self._out = out
 
     def __call__(self, record: Record) -> None:
-        self._out.write(encode(record) + "\n")
-        self._out.flush()
+        _write(self._out, encode(record))
 
 
 class PlainLines:
@@ -46,8 +46,16 @@ class PlainLines:
             self._begun_ns = record.mono_ns
         if text := line(record.event):
             seconds = (record.mono_ns - self._begun_ns) / 1e9
-            self._out.write(f"{seconds:8.3f}  {clean(text)}\n")
-            self._out.flush()
+            _write(self._out, f"{seconds:8.3f}  {clean(text)}")
+
+
+def _write(out: TextIO, text: str) -> None:
+    """A line. Where whoever read has left (`up | head`), nobody is told any more."""
+    try:
+        out.write(text + "\n")
+        out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 def line(event: Event) -> str:

@@ -34,16 +34,21 @@ STYLES = {
 
 
 class LiveTable:
-    """A table of all nodes that changes as they come up. Use as a context manager."""
+    """A table of a run's nodes that changes as they come up. Use as a context manager.
+
+    `layers` has the layer of each node that there may be, in the order of the table.
+    """
 
     def __init__(self, layers: dict[str, str], console: Console | None = None) -> None:
         self._layers = layers
         self._console = console or Console()
-        self._state: dict[str, tuple[str, str]] = dict.fromkeys(layers, ("waiting", ""))
+        ranks = {layer: rank for rank, layer in enumerate(dict.fromkeys(layers.values()))}
+        self._rank = {node: ranks[layer] for node, layer in layers.items()}
+        self._state: dict[str, tuple[str, str]] = {}
         self._queued_ns: dict[str, int] = {}
         self._took: dict[str, str] = {}
         self._title = ""
-        self._live = Live(console=self._console, get_renderable=self._table, refresh_per_second=15)
+        self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=15)
 
     def __enter__(self) -> LiveTable:
         self._live.__enter__()
@@ -84,14 +89,17 @@ class LiveTable:
             case _:
                 pass
 
-    def _table(self) -> Table:
+    def table(self) -> Table:
+        """The run as it is now."""
         table = Table(title=self._title, box=None, padding=(0, 1), title_justify="left")
         for name in ("layer", "node", "state"):
             table.add_column(name, no_wrap=True)
         table.add_column("took", justify="right", no_wrap=True)
         table.add_column("", overflow="ellipsis", no_wrap=True, ratio=1)
         before = ""
-        for node, (state, note) in self._state.items():
+        last = len(self._rank)
+        for node in sorted(self._state, key=lambda name: self._rank.get(name, last)):
+            state, note = self._state[node]
             layer = self._layers.get(node, "")
             table.add_row(
                 layer if layer != before else "",

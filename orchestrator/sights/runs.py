@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import UsageError
-from orchestrator.events import Record, RunStarted, decode
+from orchestrator.events import Outcome, Record, RunFinished, RunStarted, decode
 from orchestrator.sights.phases import RunSpan, fold
 
-RUN_STARTED = b'"event":"RunStarted"'
+RUN_STARTED, RUN_FINISHED = b'"event":"RunStarted"', b'"event":"RunFinished"'
 RUN = re.compile(rb'\{"seq":\d+,"run":"([^"\\]*)"')
 LAST = "last"
 
@@ -28,15 +28,23 @@ class Head:
     run: str
     command: str
     begun_wall_ns: int
+    outcome: str  # empty if no end is recorded
 
 
 def heads(path: Path) -> list[Head]:
     """Every run, the oldest first; empty if there is no journal."""
-    return [
-        Head(record.run, record.event.command, record.wall_ns)
-        for record in _chosen(path, lambda line: RUN_STARTED in line and bool(RUN.match(line)))
-        if isinstance(record.event, RunStarted)
-    ]
+
+    def wanted(line: bytes) -> bool:
+        return (RUN_STARTED in line or RUN_FINISHED in line) and bool(RUN.match(line))
+
+    found: list[Head] = []
+    outcomes: dict[str, str] = {}
+    for record in _chosen(path, wanted):
+        if isinstance(record.event, RunStarted):
+            found.append(Head(record.run, record.event.command, record.wall_ns, ""))
+        elif isinstance(record.event, RunFinished):
+            outcomes[record.run] = record.event.outcome
+    return [replace(head, outcome=outcomes.get(head.run, "")) for head in found]
 
 
 def load(path: Path, runs: Collection[str]) -> dict[str, RunSpan]:
@@ -57,18 +65,18 @@ def load(path: Path, runs: Collection[str]) -> dict[str, RunSpan]:
 
 
 def choose(known: list[Head], word: str, *, command: str) -> str:
-    """The run that is meant: a beginning of its id, `last`, or the last run of the command if
-    the word is empty. Raises UsageError."""
+    """The run that is meant: a beginning of its id, `last`, or without a word the command's last
+    run that did anything, its last one if none did. Raises UsageError."""
     if not known:
         raise UsageError("no run is recorded yet; `orchestrator up` makes the first")
     if word == LAST:
         return known[-1].run
     if not word:
-        found = [head.run for head in known if head.command == command]
-        if not found:
+        of_it = [head for head in known if head.command == command]
+        if not of_it:
             there = ", ".join(sorted({head.command for head in known}))
             raise UsageError(f"no run of {command!r} is recorded; there are runs of: {there}")
-        return found[-1]
+        return ([head for head in of_it if head.outcome != Outcome.UNCHANGED] or of_it)[-1].run
     found = [head.run for head in known if head.run.startswith(word)]
     if word in found:
         return word

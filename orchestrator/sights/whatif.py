@@ -11,6 +11,7 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import count
 
 from orchestrator.errors import UsageError
@@ -81,19 +82,31 @@ def parse(text: str, names: Iterable[str]) -> Change:
         )
     short, dot, last = word.rpartition(".")
     phase = Phase(last) if dot and last in {str(each) for each in OWN} else None
+    known = set(names)
+    if dot and phase is None and not _meant(word, known) and _meant(short, known):
+        raise UsageError(
+            f"{last} is no phase of {short}'s own time; those are {', '.join(OWN)}; "
+            "waits follow from other nodes and --max-workers"
+        )
     sign, number, unit = found.groups()
     amount = float(number) * UNITS_NS.get(unit, 1)
-    node = resolve(short if phase else word, names)
+    node = resolve(short if phase else word, known)
     return Change(node, phase, sign, amount, is_share=unit == "%")
 
 
 def resolve(word: str, names: Iterable[str]) -> str:
     """The node that a name means, in full or without its kind. Raises UsageError."""
     known = set(names)
-    for candidate in (word, *(f"{kind}:{word}" for kind in KINDS)):
-        if candidate in known:
-            return candidate
-    raise UsageError(f"unknown node {word}; the run had: {', '.join(sorted(known))}")
+    if found := _meant(word, known):
+        return found
+    near = get_close_matches(word, [name.partition(":")[2] for name in known], n=5)
+    hint = f"like it: {', '.join(near)}; " if near else ""
+    raise UsageError(f"unknown node {word}; {hint}`orchestrator analyze blame` lists the run's")
+
+
+def _meant(word: str, known: set[str]) -> str | None:
+    candidates = (word, *(f"{kind}:{word}" for kind in KINDS))
+    return next((name for name in candidates if name in known), None)
 
 
 def play(run: RunSpan, changes: Sequence[Change] = (), *, max_workers: int = 0) -> RunSpan:

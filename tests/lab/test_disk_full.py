@@ -5,43 +5,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from books import Books
 from buyers import Buyers, wishes
-from faults import close_observer, serves, whole
-from names import next_name
-from rig import World, eventually, run
-
-DISK = "200m"
+from disasters import fill, small_disk_shop
+from faults import serves, whole
+from rig import World, eventually
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[World]:
-    """A supervised shop whose state directory is a small disk of its own."""
-    tmp_path.chmod(0o755)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    run("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", disk).ok()
-    built = replace(World.build(next_name(), tmp_path), state=disk / "state")
-    try:
-        built.orchestrator("up", "--supervise").ok()
+    with small_disk_shop(tmp_path) as built:
         yield built
-    finally:
-        close_observer(built)
-        built.orchestrator("down", "--volumes")
-        built.remove()
-        run("umount", "-l", disk)
-
-
-def fill(shop: World) -> Path:
-    """Not one byte is left."""
-    ballast = shop.state.parent / "ballast"
-    run("dd", "if=/dev/zero", f"of={ballast}", "bs=64k")
-    run("sh", "-c", f"cat /dev/zero >> {ballast}")
-    return ballast
 
 
 @pytest.mark.timeout(400)

@@ -57,3 +57,51 @@ def test_stack_of_the_documentation_comes_up(
     world.orchestrator("up", stack=stack).ok()
     answer = world.curl("http://localhost:8088/").ok().out
     assert answer == "the cache is at 10.20.0.20\n"
+
+
+def example(command: str) -> list[str]:
+    """What the README says that the command prints."""
+    found = re.search(rf"```\n# {re.escape(command)}\n(.*?)```", README, re.DOTALL)
+    assert found is not None, command
+    return found[1].splitlines()
+
+
+def shape(line: str) -> str:
+    """The line without what differs from run to run."""
+    return re.sub(r"\s+", " ", re.sub(r"\d+(\.\d+)?", "0", line)).strip()
+
+
+def test_replay_prints_what_the_readme_shows(shop: World) -> None:
+    printed = map(shape, shop.orchestrator("replay", "gateway").ok().out.splitlines())
+    for wanted in example("orchestrator replay gateway"):
+        begin = "connections that break: " if wanted.startswith("connections") else shape(wanted)
+        assert any(line.startswith(begin) for line in printed), f"in its place: {wanted}"
+
+
+def test_critical_chain_prints_what_the_readme_shows(shop: World) -> None:
+    run_ = re.compile(
+        r"up [0-9a-f-]+: changed, \S+s, \d+ nodes; own work along the critical path .+"
+    )
+    phases = r"(provision|readiness_wait|slot_wait|backoff) \S+s"
+    link = re.compile(rf"( *└─)?(\S+:\S+) @\S+s \+\S+s +\({phases}(, {phases})*\)")
+    nodes = shop.node_states()
+    printed = shop.orchestrator("analyze", "critical-chain").ok().out.splitlines()
+    shown = example("orchestrator analyze critical-chain")
+    for lines in (printed, shown):
+        assert run_.fullmatch(lines[0]), lines[0]
+        links = [found for line in lines if (found := link.fullmatch(line))]
+        assert len(links) >= 4
+        assert {found[2] for found in links} <= set(nodes)
+    assert len(links) == len([line for line in shown if line]) - 1
+
+
+def test_commands_that_verify_shows_work_when_copied(shop: World) -> None:
+    rows = shop.orchestrator("verify", "--json").ok().json()["rows"]
+    copied = [row["command"] for row in rows if row["group"] in ("service", "check")]
+    assert any("redis-cli" in command for command in copied)
+    assert any("psql" in command for command in copied)
+    assert any("grep" in command for command in copied)  # a later request needs an answer
+    for command in copied:
+        said = run("bash", "-c", command).ok().out
+        assert re.search(r"HTTP/1.1 200|PONG|\(1 row\)", said), f"{command}: {said}"
+        assert not re.search(r"HTTP/1.1 [345]", said), f"{command}: {said}"

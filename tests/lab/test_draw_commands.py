@@ -213,3 +213,19 @@ def test_graph_needs_neither_root_nor_a_lab(public: Path) -> None:
     assert "-- completed -->" in graph("--mermaid")
     assert graph("--dot").startswith("digraph")
     ElementTree.fromstring(graph("--svg"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("graph", "--svg", "--dot"), ("topology", "--json", "--svg"), ("graph", "--dot", "--mermaid")],
+)
+def test_two_forms_at_once_are_wrong_use(world: World, words: tuple[str, ...]) -> None:
+    done = world.orchestrator(*words)
+    assert (done.code, done.out) == (2, "")
+    assert f"{words[1]} and {words[2]}: one form at a time" in done.err
+
+
+def test_no_two_layers_of_the_shop_share_a_colour(world: World) -> None:
+    layers = {node["layer"] for node in world.orchestrator("plan", "--json").ok().json()}
+    picture = world.orchestrator("graph", "--svg").ok().out
+    assert len(set(re.findall(r'class="s(\d+)"', picture))) == len(layers)

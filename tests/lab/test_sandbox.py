@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rig import run
+from rig import eventually, run
 
 if TYPE_CHECKING:
     from rig import Done, World
@@ -131,6 +131,8 @@ def test_limits_are_put_back_under_a_running_program(world: World, write_stack: 
     world.orchestrator("up", stack=stack).ok()
     groups = Path("/sys/fs/cgroup")
     [group] = groups.glob(f"**/orchestrator/thief@{world.host}/service:victim/pids.max")
+    # bubblewrap outside and inside, and the program, for whose start `up` need not wait.
+    eventually(lambda: len(world.sandbox_pids("victim")) == 3)
     pids = world.sandbox_pids("victim")
     group.write_text("max")
     assert world.node_states(stack=stack)["service:victim"] == "drifted"

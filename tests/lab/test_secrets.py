@@ -118,6 +118,9 @@ def test_list_tells_names_and_readers_and_no_secret(shop: World) -> None:
     assert {row["mode"] for row in rows} == {"0600"}
     [row] = [row for row in rows if row["secret"] == "product-password"]
     assert row["readers"] == ["product-service", "migrate"]
+    [row] = [row for row in rows if row["secret"] == "redis-monitoring-password"]
+    assert row["readers"] == ["redis-exporter", "redis-accounts"]  # the first through a template
+    assert out.splitlines()[0].split() == ["secret", "made", "mode", "read", "by"]
 
 
 PRODUCT_MAY_NOT = [

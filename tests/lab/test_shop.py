@@ -13,6 +13,8 @@ import pytest
 from names import next_name
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, run
 
+from orchestrator.events import EVENTS
+
 SERVICES = {
     "nginx-lb": "10.0.0.10",
     "api-gateway": "10.0.0.20",
@@ -105,26 +107,6 @@ def test_nat_table_shows_the_rules_with_their_purpose(shop: World) -> None:
     ours = [line for line in live.splitlines() if "-j ORC-" in line or "-A ORC-" in line]
     assert ours
     assert all(f"orchestrator:shop@{shop.host} " in line for line in ours)
-
-
-def test_loopback_of_the_host_is_not_reachable_from_inside(shop: World) -> None:
-    """route_localnet must not open 127.0.0.0/8 to the services (CVE-2020-8558)."""
-    shop.inside(
-        "api-gateway",
-        "ip",
-        "route",
-        "add",
-        "127.0.0.9/32",
-        "via",
-        "10.0.0.1",
-        "dev",
-        "veth-gateway",
-        "table",
-        "100",
-    )
-    raw = shop.on_host("iptables-save", "-t", "raw").out
-    assert "-d 127.0.0.0/8 -i br-app" in raw
-    assert "-j DROP" in raw
 
 
 def test_order_takes_stock_and_is_read_back(shop: World) -> None:
@@ -352,6 +334,24 @@ def test_journal_shows_independent_nodes_at_once(shop: World) -> None:
     assert overlap("job:postgres-init", "veth:nginx-lb")
     assert overlap("service:product-service", "service:order-service")
     assert overlap("service:redis-cache", "service:prometheus")
+
+
+def test_events_tell_what_happened_and_not_what_only_machines_care_for(shop: World) -> None:
+    lines = shop.orchestrator("events", "--run", "last").ok().out.splitlines()
+    told = [line.split("  ", 1)[1] for line in lines]
+    assert told[0].startswith("up: ")
+    assert told[-1].endswith((": changed", ": unchanged"))
+    assert not [line for line in told if line.split(": ")[-1] in EVENTS]
+    unknown = shop.orchestrator("events", "--run", "foo")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "unknown run foo" in unknown.err
+
+
+def test_job_that_is_no_node_is_told_from_an_unknown_one(shop: World) -> None:
+    told = shop.orchestrator("why", "redis-accounts")
+    assert told.code == 2
+    assert "runs only when secrets are rotated" in told.err
+    assert shop.orchestrator("logs", "redis-accounts").code == 0
 
 
 def test_second_lab_with_the_same_addresses_runs_beside_the_first(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import FAULTS, close_observer, recovery_s, serves, whole
+from faults import DOUBLE, FAULTS, close_observer, recovery_s, serves, whole
 from names import next_name
 from rig import World, eventually, run
 
@@ -48,6 +48,12 @@ def supervisor(world: World, **kwargs: Path) -> int | None:
 def test_fault_is_healed(supervised: World, fault: str) -> None:
     eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
     recovery_s(supervised, FAULTS[fault])
+
+
+@pytest.mark.parametrize("fault", DOUBLE)
+def test_fault_during_a_healing_is_healed(supervised: World, fault: str) -> None:
+    eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
+    recovery_s(supervised, DOUBLE[fault])
 
 
 def test_what_stands_on_a_node_that_must_wait_waits_with_it(
@@ -130,6 +136,29 @@ def test_other_policies_tell_and_touch_nothing(
     assert "state DOWN" in world.on_host("ip", "link", "show", "veth-good-br").out
     out = world.orchestrator("events", stack=stack).ok().out
     assert "veth:good: drift: veth-good-br is down" in out
+    world.orchestrator("down", stack=stack).ok()
+
+
+def test_frozen_lab_is_changed_by_no_command_until_it_is_released(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    stack = write_stack((LOOP % "freeze").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    before = supervisor(world, stack=stack)
+    world.on_host("ip", "link", "set", "veth-good-br", "down").ok()
+    marker = world.run_dir / f"loop@{world.host}" / "frozen"
+    eventually(marker.exists)
+    commands = (["up", "--supervise"], ["replay"], ["replay", "good"])
+    for refused in [world.orchestrator(*words, stack=stack) for words in commands]:
+        assert refused.code == 2
+        assert "veth:good: veth-good-br is down" in refused.err
+    assert "state DOWN" in world.on_host("ip", "link", "show", "veth-good-br").out
+    assert "frozen" in world.orchestrator("status", stack=stack).err
+    world.orchestrator("up", "--supervise", "--thaw", stack=stack).ok()
+    assert "state UP" in world.on_host("ip", "link", "show", "veth-good-br").out
+    assert supervisor(world, stack=stack) == before
+    assert not marker.exists()
+    world.orchestrator("replay", "good", stack=stack).ok()
     world.orchestrator("down", stack=stack).ok()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.diagnosis import network
 from orchestrator.kernel.iptables import parse
 from orchestrator.kernel.nat import Nat, Net, Publication, rules
 from orchestrator.lab import Lab
@@ -70,6 +71,15 @@ def test_two_networks_are_kept_apart_after_answers() -> None:
     answers = [index for index, rule in enumerate(forward) if "ESTABLISHED" in rule.more]
     assert len(drops) == 2
     assert max(answers) < min(drops)
+
+
+def test_nobody_on_a_network_reaches_the_loopback_of_the_host() -> None:
+    """CVE-2020-8558, since route_localnet is on: dropped before anything could accept it."""
+    for net in (FRONT, BACK):
+        own = [r for r in nat(FRONT, BACK).wanted if r.table == "raw" and net.bridge in r.match]
+        assert own[0].chain.startswith(LAB.chain_prefix)
+        assert own[0].match == f"-d 127.0.0.0/8 -i {net.bridge}"
+        assert own[0].target == "DROP"
 
 
 def test_same_rules_are_no_difference() -> None:
@@ -163,3 +173,13 @@ def test_sandbox_has_no_privileges_and_sees_no_home() -> None:
     assert words.index("/home/me") < words.index("/home/me/python")  # made passable first
     assert text.endswith("3<&9 9<&- bash program --flag")
     assert "svc:x:61300:61300:" in sandbox.user.passwd()
+
+
+def test_flushed_redirection_is_named_before_all_else() -> None:
+    wanted = nat(FRONT)
+    lines = live(wanted)
+    lines["nat"] = []
+    found = network.rules(wanted, parse(saved(lines)), network.Shell(""))
+    assert "-j DNAT --to-destination 10.0.0.10:80" in found.evidence
+    assert "policy of FORWARD" not in found.evidence
+    assert found.command == f"iptables -t nat -vnL {LAB.chain_prefix}-PRE"

@@ -46,10 +46,15 @@ def test_only_what_is_asked_for_is_decoded(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(runs, "decode", counting)
     assert [head.run for head in runs.heads(path)] == ["10-a", "20-b", "30-c"]
-    assert len(decoded) == 3
+    assert len(decoded) == 6  # how each began and ended
     decoded.clear()
     assert runs.load(path, {"20-b"}) == {"20-b": fold(map(decode, wanted))}
     assert decoded == wanted
+
+
+def unchanged(lines: list[str]) -> list[str]:
+    """The run as one that found all as wanted."""
+    return [*lines[:-1], lines[-1].replace('"outcome":"changed"', '"outcome":"unchanged"')]
 
 
 def test_damage_and_a_torn_line_cost_only_themselves(tmp_path: Path) -> None:
@@ -78,12 +83,13 @@ def test_a_text_that_looks_like_another_run_is_none(tmp_path: Path) -> None:
     ("word", "command", "found"),
     [
         ("", "up", "20261102-2"),
-        ("", "replay", "20261103-3"),
-        ("last", "up", "20261103-3"),
+        ("", "replay", "20261106-6"),
+        ("", "heal", "20261105-5"),  # nothing to do, but there is no other
+        ("last", "up", "20261106-6"),
         ("20261101", "up", "20261101-1"),
-        ("2026110", "up", "is the beginning of 3 runs"),
+        ("2026110", "up", "is the beginning of 6 runs"),
         ("2025", "up", "unknown run 2025"),
-        ("", "down", "no run of 'down' is recorded; there are runs of: replay, up"),
+        ("", "down", "no run of 'down' is recorded; there are runs of: heal, replay, up"),
     ],
 )
 def test_a_run_is_chosen_or_the_reason_told(
@@ -94,6 +100,9 @@ def test_a_run_is_chosen_or_the_reason_told(
         recorded("20261101-1"),
         recorded("20261102-2"),
         recorded("20261103-3", command="replay"),
+        unchanged(recorded("20261104-4")),
+        unchanged(recorded("20261105-5", command="heal")),
+        recorded("20261106-6", command="replay")[:-1],  # killed
     )
     known = runs.heads(path)
     if found.startswith("2026"):

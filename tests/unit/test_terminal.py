@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from orchestrator.events import Noticed, Record, decode, encode
-from orchestrator.sights.console import failure_report
+from orchestrator.engine.bus import Bus
+from orchestrator.events import Noticed, Record, RunStarted, decode, encode
+from orchestrator.sights.console import PlainLines, failure_report
+from orchestrator.sights.livetable import LiveTable
 from orchestrator.terminal import clean, clean_lines, whole_lines
 
 STEERS = ["\x1b[2J", "\r", "\n", "\x07", "\x08", "\x9b31m", "\u2028", "\u202e", "\x85", "\x0c"]
@@ -62,3 +66,32 @@ def test_report_of_a_failure_is_clean() -> None:
         log=("\x1b[2J",),
     )
     assert all(line.isprintable() for line in failure_report([event]).split("\n"))
+
+
+def test_live_table_has_the_nodes_of_the_run_layer_by_layer() -> None:
+    layers = {"netns:a": "net", "service:a": "data", "netns:b": "net", "service:b": "data"}
+    console = Console(file=io.StringIO(), width=80)
+    table = LiveTable(layers, console)
+    acted = ("service:a", "netns:b", "netns:a")
+    table(Record(0, "r", 0, 0, RunStarted("rotate", "", acted, "")))
+    console.print(table.table())
+    assert isinstance(console.file, io.StringIO)
+    rows = [line.split() for line in console.file.getvalue().splitlines()[2:]]
+    assert rows == [
+        ["net", "netns:b", "waiting"],
+        ["netns:a", "waiting"],
+        ["data", "service:a", "waiting"],
+    ]
+
+
+def test_broken_sight_is_called_by_its_type() -> None:
+    class Ragged(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError("gone")
+
+    told: list[str] = []
+    bus = Bus("r", first_seq=0, broken=told.append)
+    bus.add(PlainLines(Ragged()))
+    for _ in range(2):
+        bus.emit(Noticed("a", "text"))
+    assert told == ["PlainLines: gone"]
