@@ -73,10 +73,16 @@ async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
         if isinstance(node.resource, Veth) and node.resource.namespace not in observers
     }
     found = await established(spaces(nodes))
+    there = {
+        (each.remote, each.remote_port, each.local, each.local_port)
+        for each in found
+        if each.remote != each.local and {each.remote, each.local} <= addresses
+    }
+    # One that its other end has given up is on its way out already, whatever is rebuilt.
     return {
         each
         for each in found
-        if each.remote != each.local and {each.remote, each.local} <= addresses
+        if (each.local, each.local_port, each.remote, each.remote_port) in there
     }
 
 

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ class Target:
             directory = NamespaceDirectory(app.compiler.memory / "netns-directory")
             self._private = PrivateHost(app.lab, directory)
             self._private.enter(create=create)
+            # Afresh: nodes that were made before this know another namespace as the host.
+            app = self._app = replace(app)
         return app
 
     def words(self) -> list[str]:
