@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from books import words_of
+from books import restock, words_of
 from rig import World, eventually
 
 from orchestrator.kernel import nftables
@@ -210,6 +210,7 @@ def serves(shop: World) -> bool:
 
 def recovery_s(shop: World, fault: Fault, *, deadline_s: float = 60.0) -> float:
     """Seconds from the fault until everything is as wanted and serves again."""
+    restock(shop)  # each look whether it serves is an order
     fault(shop)
     begun = time.monotonic()
     while time.monotonic() < begun + deadline_s:
