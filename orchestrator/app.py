@@ -107,6 +107,11 @@ class App:
         return self.compiler.nodes()
 
     @property
+    def layers(self) -> dict[str, str]:
+        """Of each node."""
+        return {name: node.layer for name, node in self.nodes.items()}
+
+    @property
     def digest(self) -> str:
         """Of the stack file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]

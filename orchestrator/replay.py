@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from orchestrator.engine.plan import Node
 from orchestrator.errors import UsageError
-from orchestrator.kernel.connections import Connection
 from orchestrator.needs import topological
 from orchestrator.terminal import counted
+
+if TYPE_CHECKING:  # dear to load for `replay`, which asks the supervisor
+    from orchestrator.engine.plan import Node
+    from orchestrator.kernel.connections import Connection
 
 # What a rebuilt need does to those that stand on it, by kinds. The rest only feels it.
 REBUILT_WITH = {

@@ -8,60 +8,27 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import TypeVar
 
 import click
 
 from orchestrator import frozen, pagenote, resident
 from orchestrator.app import App
-from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.diskspace import full_places
-from orchestrator.engine.bus import Sight
 from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED, BusyError, UsageError
-from orchestrator.events import CancelRequested, Outcome, Record, StepFinished
+from orchestrator.events import CancelRequested, Outcome
 from orchestrator.lock import refuse_if_busy
 from orchestrator.presence import words
-from orchestrator.sights.console import JsonLines, PlainLines, failure_report
+from orchestrator.sights.console import failure_report
 from orchestrator.validation import check_templates
 
 T = TypeVar("T")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Events as lines of JSON.")
-
-
-class Finished:
-    """Keeps how each step ended, for the report."""
-
-    def __init__(self) -> None:
-        self.steps: list[StepFinished] = []
-
-    def __call__(self, record: Record) -> None:
-        if isinstance(record.event, StepFinished):
-            self.steps.append(record.event)
-
-
-@contextlib.contextmanager
-def watching(
-    app: App, *, as_json: bool, nodes: Collection[str] | None = None
-) -> Iterator[list[Sight]]:
-    """The sights for one run over those nodes: what the person at the terminal sees."""
-    if as_json:
-        yield [JsonLines()]
-    elif is_terminal():
-        from orchestrator.sights.livetable import LiveTable
-
-        shown = app.nodes if nodes is None else nodes
-        layers = {name: node.layer for name, node in app.nodes.items() if name in shown}
-        with LiveTable(layers) as table:
-            yield [table]
-    else:
-        yield [PlainLines()]
-
-
-def complain(text: str) -> None:
-    click.echo(f"warning: {text}", err=True)
 
 
 @click.command()
@@ -127,7 +94,7 @@ def up(
         await target.leave(app)
         return result
 
-    with watching(app, as_json=as_json) as sights:
+    with watching(app.layers, as_json=as_json) as sights:
         result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         if started_first:
@@ -194,7 +161,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         await target.leave(app)
         return result
 
-    with watching(app, as_json=as_json) as sights:
+    with watching(app.layers, as_json=as_json) as sights:
         left = "the rest is still up; `orchestrator down` again goes on"
         result = run_to_end(app, work(), left=left)
     if result.outcome is Outcome.FAILED:

@@ -10,16 +10,10 @@ from typing import Any
 import click
 
 from orchestrator.app import App
-from orchestrator.commands.run import (
-    Finished,
-    complain,
-    json_option,
-    resting,
-    run_to_end,
-    watching,
-)
+from orchestrator.commands.run import json_option, resting, run_to_end
 from orchestrator.commands.target import Target, target_options
 from orchestrator.commands.telling import tell
+from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.errors import HostError, UsageError
 from orchestrator.events import Outcome
 from orchestrator.lock import refuse_if_busy
@@ -115,7 +109,7 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     begun = time.monotonic()
     finished = Finished()
     # A supervisor takes what it knows for what is wanted, and would restart services with that.
-    with resting(app, target), watching(app, as_json=as_json) as sights:
+    with resting(app, target), watching(app.layers, as_json=as_json) as sights:
         result = run_to_end(
             app,
             rotation.rotate(app, names, [*sights, finished], complain=complain),

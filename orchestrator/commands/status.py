@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -64,11 +63,9 @@ def status(target: Target, as_json: bool, everything: bool) -> None:
 def _of_supervisor(target: Target) -> tuple[Lab, dict[str, Any]] | None:
     """Its answer, if it knows the stack as the file has it now."""
     try:
-        text = target.stack_file.read_bytes() if target.stack_file.is_file() else b""
-        lab = target.lab_named(text)
-        if lab is None:
+        if not (known := target.known()):
             return None
-        digest = hashlib.sha256(text).hexdigest()[:16]
+        lab, digest = known
         code, found = client.get(lab, f"/status?stack={digest}", timeout_s=ANSWER_S)
     except (OSError, ValueError):
         return None

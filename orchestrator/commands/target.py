@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import shlex
@@ -63,12 +64,15 @@ class Target:
                 "allowed, 63 of them, the first a letter or digit"
             )
 
-    def lab_named(self, text: bytes) -> Lab | None:
-        """The lab of a stack file's text by a glance at it; None if that does not tell.
-        Raises UsageError."""
+    def known(self) -> tuple[Lab, str] | None:
+        """The lab and the digest of the stack file by a glance at it, which a supervisor can be
+        asked with; None if that does not tell. Raises UsageError, OSError."""
+        text = self.stack_file.read_bytes() if self.stack_file.is_file() else b""
         self._check_host()
-        found = STACK_NAME.search(text)
-        return Lab(found[1].decode(), self._host, self._state, self._run) if found else None
+        if not (found := STACK_NAME.search(text)):
+            return None
+        lab = Lab(found[1].decode(), self._host, self._state, self._run)
+        return lab, hashlib.sha256(text).hexdigest()[:16]
 
     def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
         """The app, with this process on the lab's host. Raises HostError too."""

@@ -5,6 +5,7 @@ curl --unix-socket /run/orchestrator/shop/control.sock http://localhost/status
 GET  /status[?stack=DIGEST]                         what `status --json` prints
 GET  /events[?after=SEQ]                            the journal as a stream, one record a line
 POST /replay {"what", "cascade", "deps", "dry_run"} radius, records, result, one a line
+POST /replay?stack=DIGEST                           layers before them, warnings among them
 POST /down   {"volumes"}                            records, result; then the supervisor ends
 GET  /path, /traces, /trace/{ID|last}               the request path, kept requests, one of them
 GET  /metrics                                       for Prometheus
@@ -83,8 +84,13 @@ class Control:
         self._watch, self._metrics = watch, metrics
         self._templates = app.compiler.templates.signature()
 
-    def _is_outdated(self) -> bool:
-        return self._app.compiler.templates.signature() != self._templates
+    def _refuse_if_outdated(self, request: web.Request) -> None:
+        """Where it names the stack that is meant, and that or its files have changed."""
+        known = request.query.get("stack")
+        if known is None:
+            return
+        if known != self._app.digest or self._app.compiler.templates.signature() != self._templates:
+            raise web.HTTPConflict(reason="the stack has changed since this supervisor began")
 
     def application(self) -> web.Application:
         app = web.Application(
@@ -106,9 +112,7 @@ class Control:
 
     async def status(self, request: web.Request) -> web.Response:
         """With `?stack=DIGEST` only for who knows the stack and its files as we do."""
-        known = request.query.get("stack")
-        if known is not None and (known != self._app.digest or self._is_outdated()):
-            raise web.HTTPConflict(reason="the stack has changed since this supervisor began")
+        self._refuse_if_outdated(request)
         found = status_of(self._app, await self._app.observe())
         return web.json_response(found.document())
 
@@ -149,6 +153,7 @@ class Control:
         want = await _wishes(
             request, {"what": "", "cascade": False, "deps": True, "dry_run": False}
         )
+        self._refuse_if_outdated(request)
         app = self._app
         held = lock(app.lab, "replay", patience_s=PATIENCE_S)
         async with contextlib.nullcontext() if want["dry_run"] else held:
@@ -156,12 +161,18 @@ class Control:
                 app, want["what"], cascade=want["cascade"], with_deps=want["deps"]
             )
             begun = time.monotonic()
+            is_ours = "stack" in request.query
             async with _lines(request) as write:
+                if is_ours:
+                    layers = {name: app.layers[name] for name in found.radius.everything}
+                    await write(json.dumps(layers))
                 await write(json.dumps(found.document(want["what"], app.nodes)))
                 if found.radius.touched and not want["dry_run"]:
                     await _tell(
                         write,
-                        lambda sight: rebuild(app, found, [sight], complain=_nobody),
+                        lambda sight, warn: rebuild(
+                            app, found, [sight], complain=warn if is_ours else _nobody
+                        ),
                         lambda done: replayed(done[0], done[1], time.monotonic() - begun),
                     )
         return write.response
@@ -173,7 +184,7 @@ class Control:
             async with _lines(request) as write:
                 await _tell(
                     write,
-                    lambda sight: self._app.down(
+                    lambda sight, _: self._app.down(
                         [sight], volumes=want["volumes"], complain=_nobody
                     ),
                     lambda done: {"outcome": done.outcome, "failed": list(done.failed)},
@@ -208,24 +219,32 @@ async def _lines(request: web.Request) -> AsyncIterator[_Lines]:
 
 
 async def _tell(
-    write: _Lines, work: Callable[[Sight], Awaitable[Any]], report: Callable[[Any], dict[str, Any]]
+    write: _Lines,
+    work: Callable[[Sight, Callable[[str], None]], Awaitable[Any]],
+    report: Callable[[Any], dict[str, Any]],
 ) -> None:
-    """Each record of a run as it comes, then its report; an error is the last line.
+    """Each record and warning of a run as it comes, then its report; an error is the last line.
 
     The run goes to its end even when nobody reads on.
     """
-    records: asyncio.Queue[Record | None] = asyncio.Queue()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def see(record: Record) -> None:
+        lines.put_nowait(encode(record))
+
+    def warn(text: str) -> None:
+        lines.put_nowait(json.dumps({"warning": text}))
 
     async def run() -> Any:
         try:
-            return await work(records.put_nowait)
+            return await work(see, warn)
         finally:
-            records.put_nowait(None)
+            lines.put_nowait(None)
 
     task = asyncio.ensure_future(run())
     try:
-        while (record := await records.get()) is not None:
-            await write(encode(record))
+        while (line := await lines.get()) is not None:
+            await write(line)
         try:
             await write(json.dumps(report(await task)))
         except OrchestratorError as error:

@@ -86,12 +86,43 @@ def test_down_during_up_is_refused_and_leaves_the_supervisor(
             )
         )
         assert second.code == 4, second.text
-        assert f"`replay` with pid {replay.pid}" in second.err
+        assert f"`replay` with pid {present}" in second.err  # it does it for us
     go.touch()
     replay.communicate(timeout=60)
     assert replay.returncode == 0
     assert supervisor(world, stack) == present
     assert set(world.node_states(stack=stack).values()) == {"ready"}
+
+
+@pytest.mark.parametrize("ends", ["replay", "supervisor"])
+def test_replay_of_the_supervisor_that_is_interrupted(
+    world: World, write_stack: Write, ends: str
+) -> None:
+    """Without who watches it goes on; without the supervisor it says what to do."""
+    stack = write_stack(SLOW.replace("sleep 1;", "until [ -e /stack/go ]; do sleep 0.1; done;"))
+    go = stack.with_name("go")
+    go.touch()
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    present = supervisor(world, stack)
+    assert present is not None
+    go.unlink()
+    replay = world.start("replay", "slow", stack=stack)
+    assert replay.stdout is not None
+    assert any("replay: " in line for line in replay.stdout)
+    if ends == "replay":
+        replay.send_signal(signal.SIGINT)
+    else:
+        os.kill(present, signal.SIGKILL)
+    said = replay.communicate(timeout=60)[0]
+    go.touch()
+    if ends == "replay":
+        assert (replay.returncode, said) == (130, "interrupted: the supervisor goes on with it\n")
+        eventually(lambda: set(world.node_states(stack=stack).values()) == {"ready"})
+    else:
+        assert replay.returncode == 1
+        assert "the supervisor has gone" in said
+        world.orchestrator("replay", stack=stack).ok()
+        assert set(world.node_states(stack=stack).values()) == {"ready"}
 
 
 def test_replay_during_up_is_refused(world: World, write_stack: Write) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -71,6 +74,35 @@ def test_replay_streams_radius_records_and_proof(lab: World) -> None:
     assert last["disturbed"] == []
 
 
+@pytest.mark.parametrize("options", [(), ("--json",), ("--dry-run",)])
+def test_command_has_the_supervisor_do_it_and_prints_the_same(
+    lab: World, stack: Path, options: tuple[str, ...]
+) -> None:
+    """As it does by itself where the supervisor hangs, or knows another stack."""
+    pid = lab.orchestrator("status", "--json", stack=stack).json()["supervisor"]
+
+    def replayed() -> str:
+        """What it printed, without numbers and in any order."""
+        out = lab.orchestrator("replay", "second", *options, stack=stack).ok().out
+        return "\n".join(sorted(re.sub(r"[-0-9a-f.]*[0-9][-0-9a-f.]*", "N", out).splitlines()))
+
+    by_supervisor = replayed()
+    if "--dry-run" not in options:
+        holder = (lab.run_dir / f".ctl@{lab.host}.lock").read_text()
+        assert json.loads(holder)["pid"] == pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert replayed() == by_supervisor
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    text = stack.read_text()
+    stack.write_text(f"{text}# the same, and yet another\n")
+    try:
+        assert replayed() == by_supervisor
+    finally:
+        stack.write_text(text)
+
+
 def test_dry_run_touches_nothing(lab: World, stack: Path) -> None:
     before = lab.orchestrator("status", "--json", stack=stack).json()
     body = '{"what": "first", "dry_run": true}'
@@ -104,6 +136,7 @@ def test_events_stream_from_a_number_on_and_go_on(lab: World) -> None:
         ("/replay", ["-d", '{"layer": "x"}'], 400, "unknown member 'layer'"),
         ("/replay", ["-d", '{"what": "third"}'], 400, "no layer or node third"),
         ("/replay", ["-d", "x" * 5000], 413, ""),
+        ("/replay?stack=another", ["-d", '{"what": "two"}'], 409, "the stack has changed"),
         ("/replay", [], 405, ""),
         ("/down", [], 405, ""),
         ("/events?after=x", [], 400, "number of a record"),
