@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
-from pathlib import Path
 
 from orchestrator.flows import HOST, OUTSIDE, Flow, flows_of
+from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.guard import Guard, Port
 from orchestrator.kernel.hostpolicy import Net, Outbound
 from orchestrator.kernel.iptables import Rule
@@ -85,7 +85,7 @@ def guard_of(stack: Stack, lab: Lab, emit: Emit) -> Guard:
 def policies_of(stack: Stack, lab: Lab) -> list[Policy]:
     """One for each namespace."""
     flows = flows_of(stack)
-    found = []
+    rules_of: dict[str, tuple[Rule, ...]] = {}
     for name, service in stack.services.items():
         if not service.networks:
             continue
@@ -96,10 +96,12 @@ def policies_of(stack: Stack, lab: Lab) -> list[Policy]:
             if flow.target == label
             for admission in _admissions(stack, name, flow)
         ]
-        wanted = tuple(policy_rules(lab.chain_prefix, lab.mark, admissions))
-        path: Path = NETNS_DIR / lab.namespace(label)
-        found.append(Policy(lab.chain_prefix, wanted, label, path))
-    return found
+        rules_of[label] = tuple(policy_rules(lab.chain_prefix, lab.mark, admissions))
+    encoder = Encoder(lab.chain_prefix, [rule for each in rules_of.values() for rule in each])
+    return [
+        Policy(lab.chain_prefix, wanted, label, NETNS_DIR / lab.namespace(label), encoder)
+        for label, wanted in rules_of.items()
+    ]
 
 
 def _admissions(stack: Stack, home: str, flow: Flow) -> Iterator[Admission]:

@@ -20,7 +20,6 @@ from orchestrator.events import Noticed, Outcome
 from orchestrator.kernel import nftables
 from orchestrator.kernel.messages import attribute
 from orchestrator.kernel.nftables import BRIDGE, expression, message, named, number, text
-from orchestrator.linux import in_thread
 from orchestrator.resource import Emit, Observation, State
 
 # linux/netfilter/nf_tables.h
@@ -192,7 +191,7 @@ class Guard:
             if seen.detail:
                 self.emit(Noticed(self.name, seen.detail))
             return Outcome.UNCHANGED
-        await self._replace()
+        await self._replace(anew=seen.state is State.ABSENT)
         return Outcome.CHANGED
 
     async def rebuild(self) -> Outcome:
@@ -202,9 +201,10 @@ class Guard:
         await self._replace()
         return Outcome.CHANGED
 
-    async def _replace(self) -> None:
+    async def _replace(self, *, anew: bool = False) -> None:
         try:
-            await in_thread(nftables.commit, self._messages())
+            cleared = [] if anew else self._cleared()
+            nftables.commit([*cleared, *self._messages()], takes_away=bool(cleared))
         except OSError as error:
             raise ResourceError(self.name, "ensure", f"bridge table: {error.strerror}") from error
 
@@ -212,7 +212,8 @@ class Guard:
         if self._read() is None:
             return Outcome.UNCHANGED
         try:
-            await in_thread(nftables.commit, [self._table(nftables.DELETE_TABLE, last=True)])
+            gone = self._table(nftables.DELETE_TABLE, last=True)
+            nftables.commit([gone], takes_away=True)
         except OSError as error:
             raise ResourceError(self.name, "remove", f"bridge table: {error.strerror}") from error
         return Outcome.CHANGED
@@ -223,10 +224,14 @@ class Guard:
         flags = nftables.NLM_F_ACK if last else nftables.NLM_F_CREATE * (kind == nftables.NEW_TABLE)
         return message(kind, flags, BRIDGE, named(nftables.TABLE_NAME, self.table))
 
+    def _cleared(self) -> list[bytes]:
+        """Takes away what is there, or may be. The kernel's clearing up waits for RCU."""
+        return [self._table(nftables.NEW_TABLE), self._table(nftables.DELETE_TABLE)]
+
     def _messages(self) -> list[bytes]:
         create, append = nftables.NLM_F_CREATE, nftables.NLM_F_CREATE | nftables.NLM_F_APPEND
-        new = nftables.NEW_TABLE
-        found = [self._table(new), self._table(nftables.DELETE_TABLE), self._table(new)]
+        table = named(nftables.TABLE_NAME, self.table)
+        found = [message(nftables.NEW_TABLE, create | nftables.NLM_F_EXCL, BRIDGE, table)]
         hook = attribute(4, number(1, PRE_ROUTING) + number(2, FIRST))
         entry = named(1, self.table) + named(3, ENTRY) + hook + number(5, ACCEPT)
         found.append(message(nftables.NEW_CHAIN, create, BRIDGE, entry + named(7, "filter")))

@@ -134,7 +134,12 @@ async def save(namespace: Path | None = None) -> Tables:
 
 async def restore(text: str, namespace: Path | None = None) -> None:
     """Carries out the changes, each table as a whole. Raises ResourceError, HostError."""
-    await in_thread(_run, "iptables-restore", ["--noflush", "--wait", "10"], text, namespace)
+    await in_thread(restore_here, text, namespace)
+
+
+def restore_here(text: str, namespace: Path | None = None) -> None:
+    """The same from the calling thread, and where that is."""
+    _run("iptables-restore", ["--noflush", "--wait", "10"], text, namespace)
 
 
 @cache
@@ -156,4 +161,4 @@ def drop_table(name: str) -> None:
         nftables.named(nftables.TABLE_NAME, name),
     )
     with contextlib.suppress(OSError):
-        nftables.commit([gone])
+        nftables.commit([gone], takes_away=True)

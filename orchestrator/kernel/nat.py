@@ -8,12 +8,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from orchestrator.events import Outcome
-from orchestrator.kernel import iptables
+from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.hostpolicy import Net, Outbound, host_rules, way_out
-from orchestrator.kernel.iptables import Rule, Tables
+from orchestrator.kernel.iptables import NO_TABLES, Rule, Tables
 from orchestrator.kernel.policy import Admission
 from orchestrator.kernel.ruleset import RuleSet
-from orchestrator.linux import appear, in_thread
+from orchestrator.linux import appear
 from orchestrator.resource import Observation, State
 
 
@@ -258,7 +258,7 @@ class Nat(RuleSet):
         return "nat:rules"
 
     async def observe(self) -> Observation:
-        live = await iptables.save()
+        live = await self._live()
         wrong = self.differences(live)
         if not wrong:
             return Observation(State.PRESENT)
@@ -268,8 +268,17 @@ class Nat(RuleSet):
             return Observation(State.ABSENT)
         return Observation(State.PARTIAL, "; ".join(wrong))
 
+    async def _live(self) -> Tables:
+        """Without a process where there is nothing to ask for."""
+        try:
+            if iptables.is_nft() and not {*self.tables} & {*nftables.tables(nftables.IPV4)}:
+                return NO_TABLES
+        except OSError:
+            pass  # the question goes to iptables-save then
+        return await iptables.save()
+
     async def ensure(self) -> Outcome:
-        live = await iptables.save()
+        live = await self._live()
         if not self.differences(live):
             return Outcome.UNCHANGED
         await self._replace(live)
@@ -295,6 +304,6 @@ class Nat(RuleSet):
             left = await iptables.save()
             for table in self.memory.read_text().split():
                 if table in left.chains and left.is_empty(table):
-                    await in_thread(iptables.drop_table, table)
+                    iptables.drop_table(table)
             self.memory.unlink()
         return Outcome.CHANGED if changed else Outcome.UNCHANGED

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from orchestrator.linux import inside
 NETLINK_NETFILTER, SUBSYSTEM = 12, 10  # linux/netlink.h, NFNL_SUBSYS_NFTABLES
 IPV4, BRIDGE = 2, 7  # NFPROTO_ of linux/netfilter.h
 BATCH_BEGIN, BATCH_END = 16, 17  # NFNL_MSG_BATCH_ of linux/netfilter/nfnetlink.h
-NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x400, 0x800
+NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x200, 0x400, 0x800
 # NFT_MSG_
 NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 1, 2, 3, 4, 5
 NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, NEW_ELEMENTS, GET_ELEMENTS = 6, 7, 8, 9, 12, 13
@@ -44,6 +45,8 @@ BUILT_IN = {"INPUT", "FORWARD", "OUTPUT"}  # the chains that iptables makes with
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
+
+_closers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="closing")
 
 Expression = tuple[str, tuple[tuple[int, bytes], ...]]  # name, sorted (attribute, value)
 
@@ -121,6 +124,18 @@ def read(family: int, table: str, namespace: Path | None = None) -> Content | No
     return Content(chains, rules) if chains or rules else None
 
 
+def encoded(family: int, table: str) -> dict[str, list[bytes]]:
+    """What each rule of each chain does and is called, as attributes of a rule. For the calling
+    thread's namespace. Raises OSError."""
+    found: dict[str, list[bytes]] = {}
+    with _channel() as channel:
+        for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table)):
+            kept = [kind for kind in (RULE_EXPRESSIONS, RULE_USERDATA) if kind in parts]
+            body = b"".join(attribute(kind, parts[kind]) for kind in kept)
+            found.setdefault(text(parts.get(RULE_CHAIN)), []).append(body)
+    return found
+
+
 def elements(family: int, table: str, name: str, namespace: Path | None = None) -> list[bytes]:
     """The elements of a set as they are encoded; empty where there is none. Raises OSError."""
     body = named(1, table) + named(2, name)  # NFTA_SET_ELEM_LIST_TABLE, _SET
@@ -151,15 +166,23 @@ def is_supported(family: int) -> bool:
     return True
 
 
-def commit(changes: Sequence[bytes], namespace: Path | None = None) -> None:
-    """All of the messages or none of them. Raises OSError with the first refusal."""
+def commit(
+    changes: Sequence[bytes], namespace: Path | None = None, *, takes_away: bool = False
+) -> None:
+    """All of the messages or none of them. Raises OSError with the first refusal.
+
+    To close a socket waits for the kernel to free what was taken away from the namespace, a
+    grace period of RCU after nobody sees it any more: with `takes_away` nobody waits for that.
+    """
     edge = struct.pack("=BBH", 0, 0, socket.htons(SUBSYSTEM))
     batch = [request(BATCH_BEGIN, 0, edge), *changes, request(BATCH_END, 0, edge)]
     numbered = bytearray()
     for sequence, each in enumerate(batch, start=1):
         numbered += each[:8] + struct.pack("=I", sequence) + each[12:]
         numbered += bytes(-len(each) % 4)
-    with inside(namespace), _channel() as channel:
+    with inside(namespace):
+        channel = _channel()
+    try:
         channel.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * len(numbered))
         channel.send(numbered)
         # Only changes that ask for it are acknowledged, and all of a batch at once: refusals
@@ -168,6 +191,11 @@ def commit(changes: Sequence[bytes], namespace: Path | None = None) -> None:
             (code,) = struct.unpack_from("=i", content)
             if code:
                 raise OSError(-code, os.strerror(-code))
+    finally:
+        if takes_away:
+            _closers.submit(channel.close)
+        else:
+            channel.close()
 
 
 def delete_own(family: int, table: str, chains: Iterable[str], namespace: Path) -> bool:
@@ -179,7 +207,8 @@ def delete_own(family: int, table: str, chains: Iterable[str], namespace: Path) 
     hooks = [each for each in content.rules if each.chain not in ours and each.jumps_to in ours]
     others = [each for each in content.rules if each.chain not in ours and each not in hooks]
     if not others and set(content.chains) <= ours | BUILT_IN:
-        commit([message(DELETE_TABLE, NLM_F_ACK, family, named(TABLE_NAME, table))], namespace)
+        gone = message(DELETE_TABLE, NLM_F_ACK, family, named(TABLE_NAME, table))
+        commit([gone], namespace, takes_away=True)
         return True
     changes = [
         message(
@@ -201,7 +230,7 @@ def delete_own(family: int, table: str, chains: Iterable[str], namespace: Path) 
         message(DELETE_CHAIN, NLM_F_ACK, family, named(CHAIN_TABLE, table) + named(3, name))
         for name in there
     ]
-    commit(changes, namespace)
+    commit(changes, namespace, takes_away=True)
     return True
 
 

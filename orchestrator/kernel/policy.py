@@ -9,7 +9,8 @@ learns of it at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from orchestrator import linux
 from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
 from orchestrator.kernel import iptables, nftables
-from orchestrator.kernel.iptables import NO_TABLES, Rule, Tables
+from orchestrator.kernel.encoding import Encoder
+from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.ruleset import RuleSet
-from orchestrator.linux import in_thread
 from orchestrator.resource import Observation, State
 
 MakeRule = Callable[..., Rule]
@@ -136,6 +137,7 @@ class Policy(RuleSet):
 
     label: str
     namespace: Path
+    encoder: Encoder = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -189,8 +191,11 @@ class Policy(RuleSet):
         return Outcome.CHANGED
 
     async def _replace(self) -> None:
-        is_fresh = iptables.is_nft() and self._content() is None
-        live = NO_TABLES if is_fresh else await iptables.save(self.namespace)
+        if iptables.is_nft() and self._content() is None:
+            with suppress(OSError):
+                await self.encoder.write(self, self.namespace)
+                return
+        live = await iptables.save(self.namespace)
         await iptables.restore(self.replacement(live), self.namespace)
 
     async def remove(self) -> Outcome:
@@ -198,13 +203,8 @@ class Policy(RuleSet):
             return Outcome.UNCHANGED
         if iptables.is_nft():
             try:
-                gone = await in_thread(
-                    nftables.delete_own,
-                    nftables.IPV4,
-                    "filter",
-                    self.chains("filter"),
-                    self.namespace,
-                )
+                chains = self.chains("filter")
+                gone = nftables.delete_own(nftables.IPV4, "filter", chains, self.namespace)
             except OSError as error:
                 raise ResourceError(self.name, "remove", str(error)) from error
             return Outcome.CHANGED if gone else Outcome.UNCHANGED

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
 
 import pytest
 from attempts import CONNECTED, LISTENER, REFUSED, Attempt, attempt_all, listeners, listening
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, eventually
+
+from orchestrator import linux
+from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel.encoding import Encoder
+from orchestrator.kernel.iptables import NO_TABLES
+from orchestrator.kernel.policy import Admission, policy_rules
+from orchestrator.kernel.ruleset import RuleSet
 
 PLACES = {
     "nginx-lb": "10.0.0.10",
@@ -167,6 +178,35 @@ def test_policy_shows_each_flow_with_rule_and_counter(watched: World) -> None:
     assert "postgres-db" in next(
         line for line in shown.splitlines() if line.startswith("refused packets: ")
     )
+
+
+def test_rules_are_written_as_iptables_would_write_them() -> None:
+    net = IPv4Network("10.0.0.0/16")
+    admissions = [
+        Admission("web", "eth0", net, "tcp", 80, "", others=True),
+        Admission("names", "eth0", net, "udp", 53, ""),
+    ]
+    rules = [tuple(policy_rules("lab", "mark", admissions[:count])) for count in (1, 2)]
+    encoder = Encoder("lab", [*rules[0], *rules[1]])
+    fresh = Path("/proc/thread-self/ns/net")
+
+    def written(each: RuleSet) -> nftables.Content | None:
+        linux.unshare_net()
+        asyncio.run(encoder.write(each, fresh))
+        return nftables.read(nftables.IPV4, "filter")
+
+    def restored(each: RuleSet) -> nftables.Content | None:
+        linux.unshare_net()
+        iptables.restore_here(each.replacement(NO_TABLES))
+        return nftables.read(nftables.IPV4, "filter")
+
+    for each in (RuleSet("lab", wanted) for wanted in rules):
+        with ThreadPoolExecutor(max_workers=1) as alone:
+            ours = alone.submit(written, each).result()
+            theirs = alone.submit(restored, each).result()
+        assert ours is not None
+        assert theirs is not None
+        assert ours.essence == theirs.essence
 
 
 def test_why_names_a_policy_that_was_flushed_and_the_supervisor_brings_it_back(
