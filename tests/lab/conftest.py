@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faults import close_observer
 from names import next_name
 from rig import World
 
@@ -70,5 +71,18 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.orchestrator("up", "--supervise").ok()
         yield world
     finally:
+        world.orchestrator("down", "--volumes")
+        world.remove()
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A shop with its supervisor, for faults."""
+    world = World.build(next_name(), tmp_path_factory.mktemp("supervised"))
+    try:
+        world.orchestrator("up", "--supervise").ok()
+        yield world
+    finally:
+        close_observer(world)
         world.orchestrator("down", "--volumes")
         world.remove()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from faults import DOUBLE, FAULTS, close_observer, recovery_s, serves, whole
-from names import next_name
+from faults import FAULTS, recovery_s, serves, whole
 from rig import World, eventually, run
 
 LOOP = """
@@ -26,19 +25,6 @@ supervision: {policy: %s, start_limit: 3}
 """
 
 
-@pytest.fixture(scope="module")
-def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    directory = tmp_path_factory.mktemp("supervised")
-    world = World.build(next_name(), directory)
-    try:
-        world.orchestrator("up", "--supervise").ok()
-        yield world
-    finally:
-        close_observer(world)
-        world.orchestrator("down", "--volumes")
-        world.remove()
-
-
 def supervisor(world: World, **kwargs: Path) -> int | None:
     found = world.orchestrator("status", "--json", **kwargs).json()["supervisor"]
     return None if found is None else int(found)
@@ -48,12 +34,6 @@ def supervisor(world: World, **kwargs: Path) -> int | None:
 def test_fault_is_healed(supervised: World, fault: str) -> None:
     eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
     recovery_s(supervised, FAULTS[fault])
-
-
-@pytest.mark.parametrize("fault", DOUBLE)
-def test_fault_during_a_healing_is_healed(supervised: World, fault: str) -> None:
-    eventually(lambda: whole(supervised) and serves(supervised), within_s=60)
-    recovery_s(supervised, DOUBLE[fault])
 
 
 def test_what_stands_on_a_node_that_must_wait_waits_with_it(
