@@ -75,16 +75,21 @@ def compared(asked: list[Asked], packets: list[Packet]) -> dict[str, tuple[float
 
 
 def test_capture_on_the_bridge_agrees_with_what_the_hops_report(shop: World) -> None:
-    """Every packet lies between the stamps on both its sides, always. The means agree to within
-    10 % or 50 µs where nobody else takes the processor between a packet and its stamp: of
-    several batches one in peace is enough, and a wrong report is wrong in all of them."""
+    """Every packet lies between the stamps on both its sides, and the means agree to within 10 %
+    or 50 µs, where nobody else takes the processor between a packet and its stamp and nobody
+    sets the wall clock, which the kernel stamps packets with: of several batches one in peace is
+    enough, and a wrong report is wrong in all of them."""
     far: list[str] = []
     with contextlib.closing(Asker(shop)) as asker:
         for kind in ("product", "order") * 5:
             asker.ask(kind)  # connections are made
         with first_in_line(shop):
             for _ in range(BATCHES):
-                means = compared(*one_batch(shop, asker))
+                try:
+                    means = compared(*one_batch(shop, asker))
+                except AssertionError as error:
+                    far = [str(error)]
+                    continue
                 assert means.keys() == ADDRESSES.keys() - {"nginx-lb"}
                 far = [
                     f"{hop}: reported {reported:.0f} µs, captured {captured:.0f} µs"
