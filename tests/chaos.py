@@ -21,7 +21,7 @@ from pathlib import Path
 
 from books import Books
 from buyers import Buyers, Tally, wishes
-from faults import FAULTS, close_observer, serves, whole
+from faults import FAULTS, serves, under_supervision, whole
 from names import next_name
 from rig import ROOT, World, eventually
 
@@ -68,14 +68,9 @@ def supervised_shop() -> Iterator[World]:
         shutil.copytree(ROOT / "services", directory / "services")
         stack = directory / "services" / "stack.yaml"
         stack.write_text(stack.read_text().replace("\nsupervision:\n", SUPERVISION))
-        world = replace(World.build(next_name(), directory), stack=stack)
-        try:
-            world.orchestrator("up", "--supervise").ok()
+        built = replace(World.build(next_name(), directory), stack=stack)
+        with under_supervision(built) as world:
             yield world
-        finally:
-            close_observer(world)
-            world.orchestrator("down", "--volumes")
-            world.remove()
 
 
 def chaos(shop: World, *, orders: int, faults: Sequence[str], clients: int, seed: int) -> Report:

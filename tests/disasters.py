@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from faults import close_observer
+from faults import under_supervision
 from names import next_name
 from rig import World, names_of_namespaces, run, sh
 
@@ -113,12 +113,9 @@ def small_disk_shop(directory: Path) -> Iterator[World]:
     run("mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", disk).ok()
     built = replace(World.build(next_name(), directory), state=disk / "state")
     try:
-        built.orchestrator("up", "--supervise").ok()
-        yield built
+        with under_supervision(built):
+            yield built
     finally:
-        close_observer(built)
-        built.orchestrator("down", "--volumes")
-        built.remove()
         run("umount", "-l", disk)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -262,6 +263,18 @@ def _observer(shop: World) -> Observer:
 def close_observer(shop: World) -> None:
     if found := _observers.pop(shop.host, None):
         found.close()
+
+
+@contextlib.contextmanager
+def under_supervision(world: World) -> Iterator[World]:
+    """The world's shop, up with its supervisor; afterwards all of it is gone, the world too."""
+    try:
+        world.orchestrator("up", "--supervise").ok()
+        yield world
+    finally:
+        close_observer(world)
+        world.orchestrator("down", "--volumes")
+        world.remove()
 
 
 def programs(app: App) -> Iterator[list[int]]:

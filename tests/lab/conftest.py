@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import close_observer
+from faults import under_supervision
 from names import next_name
 from rig import World
 
@@ -66,23 +66,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="session")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The shop with its supervisor."""
-    world = World.build(next_name(), tmp_path_factory.mktemp("watched"))
-    try:
-        world.orchestrator("up", "--supervise").ok()
+    with under_supervision(World.build(next_name(), tmp_path_factory.mktemp("watched"))) as world:
         yield world
-    finally:
-        world.orchestrator("down", "--volumes")
-        world.remove()
 
 
 @pytest.fixture(scope="module")
 def supervised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A shop with its supervisor, for faults."""
-    world = World.build(next_name(), tmp_path_factory.mktemp("supervised"))
-    try:
-        world.orchestrator("up", "--supervise").ok()
+    with under_supervision(
+        World.build(next_name(), tmp_path_factory.mktemp("supervised"))
+    ) as world:
         yield world
-    finally:
-        close_observer(world)
-        world.orchestrator("down", "--volumes")
-        world.remove()
