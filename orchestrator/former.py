@@ -9,7 +9,7 @@ from orchestrator.engine.plan import Node
 from orchestrator.errors import SpecError
 from orchestrator.lab import Lab
 from orchestrator.replay import subgraph
-from orchestrator.resource import State
+from orchestrator.resource import is_absent
 from orchestrator.stack import Compiler
 from orchestrator.stackfile import parse_stack
 
@@ -45,6 +45,6 @@ async def is_any_there(nodes: Mapping[str, Node]) -> bool:
     for name, node in nodes.items():
         if name.startswith("job:"):
             continue
-        if (await node.resource.observe()).state is not State.ABSENT:
+        if not await is_absent(node.resource):
             return True
     return False

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from enum import Enum, auto
 from graphlib import CycleError, TopologicalSorter
+
+
+class Parting(Enum):
+    """How a node and one of its needs are removed, where the node is not simply the first."""
+
+    WITH_NEED = auto()  # the need is the first, and leaves nothing of the node to remove
+    AT_ONCE = auto()  # neither waits for the other
 
 
 def find_circle(needs: Mapping[str, Collection[str]]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
+from orchestrator.kinds import kind_of
 from orchestrator.needs import topological
 from orchestrator.terminal import counted
 
@@ -44,10 +45,6 @@ class Radius:
     def everything(self) -> frozenset[str]:
         """Touched or not: the targets and all that stands on them."""
         return self.touched | self.felt
-
-
-def kind_of(name: str) -> str:
-    return name.partition(":")[0]
 
 
 def targets(nodes: Mapping[str, Node], word: str, whole: Collection[str]) -> frozenset[str]:

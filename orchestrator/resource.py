@@ -56,6 +56,20 @@ class Rebuildable(Protocol):
     async def rebuild(self) -> Outcome: ...
 
 
+@runtime_checkable
+class Traced(Protocol):
+    """A resource that can say at less cost than `observe` that nothing of it is there."""
+
+    async def is_absent(self) -> bool: ...
+
+
+async def is_absent(resource: Resource) -> bool:
+    """Whether there is nothing to remove."""
+    if isinstance(resource, Traced):
+        return await resource.is_absent()
+    return (await resource.observe()).state is State.ABSENT
+
+
 async def rebuild(resource: Resource) -> Outcome:
     """Takes the resource away and brings it about again."""
     if isinstance(resource, Rebuildable):

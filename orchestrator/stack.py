@@ -19,6 +19,7 @@ from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
+from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, partings
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
 from orchestrator.policies import guard_of, host_rules_of, policies_of
@@ -46,17 +47,6 @@ STAGES = {
     Condition.READY: Stage.READY,
     Condition.COMPLETED: Stage.READY,
     Condition.BESIDE: Stage.BESIDE,
-}
-LAYERS_OF_KINDS = {
-    "mount": "bridge",
-    "bridge": "bridge",
-    "netns": "veths",
-    "veth": "veths",
-    "sysctl": "nat",
-    "nat": "nat",
-    "guard": "policy",
-    "policy": "policy",
-    "check": "edge",
 }
 
 
@@ -376,9 +366,9 @@ class Compiler:
             given = spec.retry
             retry = RetryPolicy(given.attempts, given.backoff_s, given.max_backoff_s)
             deadline_s = spec.deadline_s
-        kind = resource.name.partition(":")[0]
-        layer = layer or LAYERS_OF_KINDS[kind]
-        return Node(resource, layer, needs, gate, retry, deadline_s)
+        layer = layer or LAYERS_OF_KINDS[kind_of(resource.name)]
+        parting = partings(resource.name, needs)
+        return Node(resource, layer, needs, gate, retry, deadline_s, parting)
 
 
 def _listener(spec: Process) -> Listener | None:

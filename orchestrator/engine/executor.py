@@ -34,7 +34,7 @@ from orchestrator.events import (
     StepStarted,
 )
 from orchestrator.needs import weights
-from orchestrator.resource import Emit, State, rebuild
+from orchestrator.resource import Emit, State, is_absent, rebuild
 
 UNDO_DEADLINE_S = 30.0
 
@@ -110,7 +110,9 @@ def recorded_needs(nodes: Mapping[str, Node], action: Action) -> Needs:
 
 def _ordered(nodes: Mapping[str, Node], action: Action) -> dict[str, dict[str, Stage]]:
     needs = {name: dict(node.needs) for name, node in nodes.items()}
-    return reversed_needs(needs) if action is Action.REMOVE else needs
+    if action is Action.ENSURE:
+        return needs
+    return reversed_needs(needs, {name: node.parting for name, node in nodes.items()})
 
 
 class _Run:
@@ -260,8 +262,7 @@ class _Step:
             self._emit(SlotTaken(node.name, self.attempt))
             if self._touched:
                 await node.resource.remove()  # what the failed attempt left half-built
-            wanted = State.PRESENT if self._action is Action.ENSURE else State.ABSENT
-            if not (self._touched or self._anew) and await self._is(wanted):
+            if not (self._touched or self._anew) and await self._is_done():
                 self.outcome = Outcome.UNCHANGED
             else:
                 self._emit(StepStarted(node.name, self._action, self.attempt))
@@ -283,8 +284,10 @@ class _Step:
         if last:
             self._emit(StepJoined(self._node.name, self.attempt, last))
 
-    async def _is(self, wanted: State) -> bool:
-        return (await self._node.resource.observe()).state is wanted
+    async def _is_done(self) -> bool:
+        if self._action is Action.REMOVE:
+            return await is_absent(self._node.resource)
+        return (await self._node.resource.observe()).state is State.PRESENT
 
     async def _act(self) -> Outcome:
         if self._action is Action.REMOVE:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
-from orchestrator.needs import find_circle
+from orchestrator.needs import Parting, find_circle
 from orchestrator.resource import Gate, Resource
 
 
@@ -39,6 +39,7 @@ class Node:
     gate: Gate | None = None
     retry: RetryPolicy = RetryPolicy()
     deadline_s: float = 60.0
+    parting: Mapping[str, Parting] = field(default_factory=dict)  # by need
 
     @property
     def name(self) -> str:
@@ -119,10 +120,24 @@ class Plan:
         return lost
 
 
-def reversed_needs(needs: Mapping[str, Mapping[str, Stage]]) -> dict[str, dict[str, Stage]]:
-    """The graph for taking things away: what needed a node must be gone before it."""
+def reversed_needs(
+    needs: Mapping[str, Mapping[str, Stage]],
+    parting: Mapping[str, Mapping[str, Parting]] | None = None,
+) -> dict[str, dict[str, Stage]]:
+    """The graph for taking things away: what needed a node must be gone before it, but where
+    their parting is another. A need that goes at once with a node waits for all that the node
+    waits for."""
     result: dict[str, dict[str, Stage]] = {name: {} for name in needs}
+    at_once: list[tuple[str, str]] = []
     for name, stages in needs.items():
         for need in stages:
-            result[need][name] = Stage.READY
+            match (parting or {}).get(name, {}).get(need):
+                case None:
+                    result[need][name] = Stage.READY
+                case Parting.WITH_NEED:
+                    result[name][need] = Stage.READY
+                case Parting.AT_ONCE:
+                    at_once.append((name, need))
+    for name, need in at_once:
+        result[need] |= result[name]
     return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
@@ -10,7 +9,7 @@ from orchestrator.errors import ForeignError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.netlink import Netlink
-from orchestrator.kernel.rtnetlink import add_address, new_bridge, remove_link, set_link
+from orchestrator.kernel.rtnetlink import add_address, new_bridge, set_link
 from orchestrator.resource import Observation, State
 
 
@@ -85,10 +84,8 @@ class Bridge:
         return Outcome.CHANGED
 
     async def remove(self) -> Outcome:
-        seen = await self.observe()
-        if seen.state in (State.ABSENT, State.FOREIGN):
+        link = self.netlink.links(self.interface).get(self.interface)
+        if link is None or link.group != self.group:
             return Outcome.UNCHANGED
-        with contextlib.suppress(KeyError):
-            index = self.netlink.snapshot().links[self.interface].index
-            await self.netlink.apply(self.name, "remove", [remove_link(index)])
+        await self.netlink.remove(self.name, link)
         return Outcome.CHANGED

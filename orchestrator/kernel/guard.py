@@ -208,8 +208,14 @@ class Guard:
         except OSError as error:
             raise ResourceError(self.name, "ensure", f"bridge table: {error.strerror}") from error
 
+    async def is_absent(self) -> bool:
+        try:
+            return self.table not in nftables.tables(BRIDGE)
+        except OSError:
+            return True  # nor can it be there
+
     async def remove(self) -> Outcome:
-        if self._read() is None:
+        if await self.is_absent():
             return Outcome.UNCHANGED
         try:
             gone = self._table(nftables.DELETE_TABLE, last=True)

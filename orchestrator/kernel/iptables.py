@@ -6,7 +6,6 @@ not ours alone, `-w` waits for the xtables lock): iptables-restore(8).
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 import subprocess
@@ -16,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.errors import HostError, ResourceError
-from orchestrator.kernel import nftables
 from orchestrator.linux import in_thread, inside
 
 TIMEOUT_S = 20.0
@@ -71,15 +69,6 @@ class Tables:
 
     def lines(self, table: str) -> list[str]:
         return [rule.line for rule in self.rules if rule.table == table]
-
-    def is_empty(self, table: str) -> bool:
-        """No rule, no chain of anybody's, every policy ACCEPT: as when just created."""
-        own = {name for (kind, name) in self.policies if kind == table}
-        return (
-            not self.lines(table)
-            and self.chains.get(table, frozenset()) == own
-            and all(self.policies[table, name] == "ACCEPT" for name in own)
-        )
 
 
 NO_TABLES = Tables((), {}, {})
@@ -147,18 +136,3 @@ def is_nft() -> bool:
     """Whether iptables here is the variant that keeps its rules in nf_tables."""
     path = shutil.which("iptables-restore", path=PATH)
     return path is not None and "nft" in Path(path).resolve().name
-
-
-def drop_table(name: str) -> None:
-    """Deletes an empty table of the nft variant, which iptables itself cannot.
-
-    Raises nothing: an empty table that stays is harmless.
-    """
-    gone = nftables.message(
-        nftables.DELETE_TABLE,
-        nftables.NLM_F_ACK,
-        nftables.IPV4,
-        nftables.named(nftables.TABLE_NAME, name),
-    )
-    with contextlib.suppress(OSError):
-        nftables.commit([gone], takes_away=True)

@@ -100,16 +100,16 @@ class Namespace:
 
     async def observe(self) -> Observation:
         if not self.path.exists():
-            if any(self._is_ours(self._etc / name) for name in self.files):
+            if any(map(self._is_ours, self._etc_files)):
                 return Observation(State.PARTIAL, f"{self.path} is missing")
             return Observation(State.ABSENT)
         if not linux.is_namespace(self.path):
             if self._is_ours(self.path):
                 return Observation(State.PARTIAL, f"{self.path} is not mounted")
             return Observation(State.FOREIGN, f"{self.path} is somebody else's file")
-        lo = next(iter(self.netlink.snapshot(self.path).links.values()))
-        if lo.group != self.group:
-            owner = lo.alias or "somebody else"
+        lo = self.netlink.links("lo", namespace=self.path).get("lo")
+        if lo is None or lo.group != self.group:
+            owner = (lo and lo.alias) or "somebody else"
             return Observation(State.FOREIGN, f"namespace {self.filename} belongs to {owner}")
         if not lo.up:
             return Observation(State.PARTIAL, "lo is down")
@@ -131,6 +131,13 @@ class Namespace:
         else:
             await linux.in_thread(self.make)
         return Outcome.CHANGED
+
+    async def is_absent(self) -> bool:
+        return not self.path.exists() and not any(map(self._is_ours, self._etc_files))
+
+    @property
+    def _etc_files(self) -> list[Path]:
+        return [self._etc / name for name in self.files]
 
     async def remove(self) -> Outcome:
         seen = await self.observe()

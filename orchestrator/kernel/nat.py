@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
 from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.hostpolicy import Net, Outbound, host_rules, way_out
@@ -295,15 +297,28 @@ class Nat(RuleSet):
             appear(self.memory, "\n".join(missing))
         await iptables.restore(self.replacement(live))
 
-    async def remove(self) -> Outcome:
-        live = await iptables.save()
-        changed = self.traces(live)
-        if changed:
-            await iptables.restore(self.removal(live))
+    async def is_absent(self) -> bool:
         if self.memory.exists():
-            left = await iptables.save()
-            for table in self.memory.read_text().split():
-                if table in left.chains and left.is_empty(table):
-                    iptables.drop_table(table)
-            self.memory.unlink()
+            return False
+        with suppress(OSError):
+            if iptables.is_nft():
+                return nftables.chains(nftables.IPV4).isdisjoint(
+                    (table, name) for table in self.tables for name in self.chains(table)
+                )
+        return not self.traces(await iptables.save())
+
+    async def remove(self) -> Outcome:
+        made = self.memory.read_text().split() if self.memory.exists() else []
+        if iptables.is_nft():
+            try:
+                own = {table: self.chains(table) for table in self.tables}
+                changed = nftables.take_away(own, whole=made)
+            except OSError as error:
+                raise ResourceError(self.name, "remove", str(error)) from error
+        else:
+            live = await iptables.save()
+            changed = self.traces(live)
+            if changed:
+                await iptables.restore(self.removal(live))
+        self.memory.unlink(missing_ok=True)
         return Outcome.CHANGED if changed else Outcome.UNCHANGED

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CHAIN = 2, 2, 2
-BUILT_IN = {"INPUT", "FORWARD", "OUTPUT"}  # the chains that iptables makes with `filter`
+CHAIN_HOOK, CHAIN_POLICY, ACCEPT = 4, 5, 1  # NFTA_CHAIN_, NF_ACCEPT
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
@@ -76,10 +76,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Chains and rules of one table."""
+    """Chains and rules of one table. Open chains are those of a hook that let everything by."""
 
     chains: tuple[str, ...]
     rules: tuple[Rule, ...]
+    open_chains: frozenset[str] = frozenset()
 
     @property
     def essence(self) -> tuple[object, ...]:
@@ -110,18 +111,35 @@ def text(value: bytes | None) -> str:
 def read(family: int, table: str, namespace: Path | None = None) -> Content | None:
     """The table now; None if there is none. Raises OSError."""
     with inside(namespace), _channel() as channel:
-        body = named(CHAIN_TABLE, table)
-        chains = tuple(
-            text(parts.get(CHAIN_NAME))
-            for parts in _dump(channel, GET_CHAIN, family, body)
+        of_it = [
+            parts
+            for parts in _dump(channel, GET_CHAIN, family, named(CHAIN_TABLE, table))
             if text(parts.get(CHAIN_TABLE)) == table
-        )
+        ]
         rules = tuple(
             rule
             for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table))
             if (rule := _rule(parts)).table == table
         )
-    return Content(chains, rules) if chains or rules else None
+    if not of_it and not rules:
+        return None
+    is_open = {CHAIN_POLICY: ACCEPT.to_bytes(4)}.items()
+    return Content(
+        tuple(text(parts.get(CHAIN_NAME)) for parts in of_it),
+        rules,
+        frozenset(
+            text(parts.get(CHAIN_NAME))
+            for parts in of_it
+            if CHAIN_HOOK in parts and is_open <= parts.items()
+        ),
+    )
+
+
+def chains(family: int, namespace: Path | None = None) -> set[tuple[str, str]]:
+    """(table, chain) of all chains. Raises OSError."""
+    with inside(namespace), _channel() as channel:
+        found = _dump(channel, GET_CHAIN, family, b"")
+    return {(text(parts.get(CHAIN_TABLE)), text(parts.get(CHAIN_NAME))) for parts in found}
 
 
 def encoded(family: int, table: str) -> dict[str, list[bytes]]:
@@ -198,40 +216,48 @@ def commit(
             channel.close()
 
 
-def delete_own(family: int, table: str, chains: Iterable[str], namespace: Path) -> bool:
-    """Takes chains and what leads into them away, and the table with them once nothing of
-    others is left in it. False if nothing was there. Raises OSError."""
-    content, ours = read(family, table, namespace), set(chains)
-    if content is None or not ours & set(content.chains):
-        return False
-    hooks = [each for each in content.rules if each.chain not in ours and each.jumps_to in ours]
-    others = [each for each in content.rules if each.chain not in ours and each not in hooks]
-    if not others and set(content.chains) <= ours | BUILT_IN:
-        gone = message(DELETE_TABLE, NLM_F_ACK, family, named(TABLE_NAME, table))
-        commit([gone], namespace, takes_away=True)
-        return True
+def take_away(
+    own: Mapping[str, Collection[str]], *, whole: Collection[str], namespace: Path | None = None
+) -> bool:
+    """Takes chains (by table of IPv4) and what leads into them away, all in one transaction; of
+    tables that are `whole` ours the table too, once nothing of others is left in it. False if
+    no chain was there. Raises OSError."""
+    changes: list[bytes] = []
+    found = False
+    for table, chains_of_it in own.items():
+        if (content := read(IPV4, table, namespace)) is not None:
+            names = {*chains_of_it}
+            found = found or not names.isdisjoint(content.chains)
+            changes += _removal(table, names, content, whole=table in whole)
+    if changes:
+        commit(changes, namespace, takes_away=True)
+    return found
+
+
+def _removal(table: str, own: set[str], content: Content, *, whole: bool) -> list[bytes]:
+    hooks = [each for each in content.rules if each.chain not in own and each.jumps_to in own]
+    others = [each for each in content.rules if each.chain not in own and each not in hooks]
+    if whole and not others and {*content.chains} <= own | content.open_chains:
+        return [message(DELETE_TABLE, NLM_F_ACK, IPV4, named(TABLE_NAME, table))]
+    at = named(RULE_TABLE, table)
+    there = [name for name in content.chains if name in own]
     changes = [
         message(
             DELETE_RULE,
             0,
-            family,
-            named(RULE_TABLE, table)
+            IPV4,
+            at
             + named(RULE_CHAIN, each.chain)
             + attribute(RULE_HANDLE, struct.pack("!Q", each.handle)),
         )
         for each in hooks
     ]
-    there = [name for name in content.chains if name in ours]
+    changes += [message(DELETE_RULE, 0, IPV4, at + named(RULE_CHAIN, name)) for name in there]
     changes += [
-        message(DELETE_RULE, 0, family, named(RULE_TABLE, table) + named(RULE_CHAIN, name))
+        message(DELETE_CHAIN, NLM_F_ACK, IPV4, named(CHAIN_TABLE, table) + named(CHAIN_NAME, name))
         for name in there
     ]
-    changes += [
-        message(DELETE_CHAIN, NLM_F_ACK, family, named(CHAIN_TABLE, table) + named(3, name))
-        for name in there
-    ]
-    commit(changes, namespace, takes_away=True)
-    return True
+    return changes
 
 
 def expression(name: str, *parts: bytes) -> bytes:

@@ -198,13 +198,22 @@ class Policy(RuleSet):
         live = await iptables.save(self.namespace)
         await iptables.restore(self.replacement(live), self.namespace)
 
+    async def is_absent(self) -> bool:
+        if not linux.is_namespace(self.namespace):
+            return True
+        with suppress(OSError):
+            if iptables.is_nft():
+                there = nftables.chains(nftables.IPV4, self.namespace)
+                return not any(("filter", name) in there for name in self.chains("filter"))
+        return not self.traces(await iptables.save(self.namespace))
+
     async def remove(self) -> Outcome:
         if not linux.is_namespace(self.namespace):
             return Outcome.UNCHANGED
         if iptables.is_nft():
+            own = {"filter": self.chains("filter")}
             try:
-                chains = self.chains("filter")
-                gone = nftables.delete_own(nftables.IPV4, "filter", chains, self.namespace)
+                gone = nftables.take_away(own, whole=own, namespace=self.namespace)
             except OSError as error:
                 raise ResourceError(self.name, "remove", str(error)) from error
             return Outcome.CHANGED if gone else Outcome.UNCHANGED

@@ -11,7 +11,12 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from orchestrator.kernel.messages import NLM_F_REQUEST, attribute, attributes
+from orchestrator.kernel.messages import (
+    NLM_F_REQUEST,
+    attribute,
+    attributes,
+    find_attribute,
+)
 
 # linux/rtnetlink.h
 NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x4, 0x100, 0x200, 0x400
@@ -158,6 +163,13 @@ def remove_link(index: int) -> Request:
     return _change(f"remove link {index}", RTM_DELLINK, 0, _link(index))
 
 
+def remove_group(group: int) -> Request:
+    """Takes all links of the group away, in one wait for RCU."""
+    return _change(
+        f"remove links of group {group}", RTM_DELLINK, 0, _link(0, _number(IFLA_GROUP, group))
+    )
+
+
 def add_address(index: int, address: IPv4Interface) -> Request:
     """An IPv4 address with its broadcast address."""
     body = IFADDRMSG.pack(socket.AF_INET, address.network.prefixlen, 0, 0, index)
@@ -214,6 +226,12 @@ def decode_link(body: bytes) -> Link:
         hairpin=port.get(IFLA_BRPORT_MODE) == b"\1",
         peer_index=_integer(given.get(IFLA_LINK)) if kind == "veth" else 0,
     )
+
+
+def group_of(body: bytes) -> int:
+    """The group alone of one struct ifinfomsg with its attributes."""
+    value = find_attribute(body, IFINFOMSG.size, IFLA_GROUP)
+    return _integer(body[value : value + NUMBER.size]) if value else 0
 
 
 def decode_address(body: bytes) -> tuple[int, IPv4Interface] | None:

@@ -192,16 +192,22 @@ class Veth:
             waited_s += pause_s
             pause_s = min(pause_s * 1.5, 0.05)
 
+    async def is_absent(self) -> bool:
+        return self.netlink.links(self.outer) == {} == self._inner()
+
+    def _inner(self) -> dict[str, Link]:
+        if not linux.is_namespace(self.namespace):
+            return {}
+        return self.netlink.links(self.inner, namespace=self.namespace)
+
     async def remove(self) -> Outcome:
         outer = self.netlink.links(self.outer).get(self.outer)
         if outer is not None:
             if outer.group != self.group:
                 return Outcome.UNCHANGED
-            await self.netlink.apply(self.name, "remove", [remove_link(outer.index)])
+            await self.netlink.remove(self.name, outer)
             return Outcome.CHANGED
-        if not linux.is_namespace(self.namespace):
-            return Outcome.UNCHANGED
-        inner = self.netlink.snapshot(self.namespace).links.get(self.inner)
+        inner = self._inner().get(self.inner)
         if inner is None or inner.group != self.group:
             return Outcome.UNCHANGED
         gone = [remove_link(inner.index)]

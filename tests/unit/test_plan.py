@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.engine.plan import Plan, Stage, reversed_needs
-from orchestrator.needs import topological, weights
+from orchestrator.needs import Parting, topological, weights
 
 READY, STARTED = Stage.READY, Stage.STARTED
 
@@ -105,4 +105,27 @@ def test_reversing_twice_gives_the_graph_back(needs: dict[str, dict[str, Stage]]
     twice = reversed_needs(reversed_needs(needs))
     assert {name: set(stages) for name, stages in twice.items()} == {
         name: set(stages) for name, stages in needs.items()
+    }
+
+
+def test_parting_decides_who_is_removed_first() -> None:
+    """The veth goes with its bridge, the policy after its namespace, the service before all."""
+    ready = Stage.READY
+    needs = {
+        "bridge": {},
+        "netns": {},
+        "veth": {"bridge": ready, "netns": ready},
+        "policy": {"netns": ready},
+        "service": {"veth": ready, "policy": ready},
+    }
+    parting = {
+        "veth": {"bridge": Parting.AT_ONCE},
+        "policy": {"netns": Parting.WITH_NEED},
+    }
+    assert {name: {*stages} for name, stages in reversed_needs(needs, parting).items()} == {
+        "service": set(),
+        "veth": {"service"},
+        "bridge": {"service"},
+        "netns": {"veth"},
+        "policy": {"service", "netns"},
     }

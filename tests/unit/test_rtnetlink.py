@@ -78,6 +78,20 @@ def test_changes_of_a_link_name_only_what_changes() -> None:
     assert dict(found["attrs"]) == {"IFLA_ADDRESS": MAC}
 
 
+def test_group_is_removed_by_its_number_alone() -> None:
+    found = understood(rtnetlink.remove_group(GROUP), ifinfmsg)
+    assert (found["index"], dict(found["attrs"])) == (0, {"IFLA_GROUP": GROUP})
+
+
+def test_group_is_read_alone() -> None:
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_IFNAME", "eth0"), ("IFLA_GROUP", GROUP), ("IFLA_MTU", 1500)]
+    assert rtnetlink.group_of(said(message)) == GROUP
+    without = ifinfmsg()
+    without["attrs"] = [("IFLA_IFNAME", "eth0")]
+    assert rtnetlink.group_of(said(without)) == 0
+
+
 def test_hairpin_is_a_setting_of_the_port() -> None:
     info = understood(rtnetlink.set_hairpin(7), ifinfmsg).get_attr("IFLA_LINKINFO")
     assert info.get_attr("IFLA_INFO_SLAVE_KIND") == "bridge"

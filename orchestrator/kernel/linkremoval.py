@@ -1,0 +1,97 @@
+"""Links of the host taken away together: the kernel waits for RCU once, not for each of them.
+
+RTM_DELLINK takes one link away, or all of a group. So the links are put into a group of their
+own first, one that nobody has, and back into theirs after: if they are still there, that is.
+All of it is one batch, which the kernel carries out to its end however its sender ends, so no
+crash leaves a link outside of its lab's group. What is to go is told by index and looked at just
+before; others in the lab's group, or in anybody's, are not concerned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import ResourceError
+from orchestrator.kernel.channel import acknowledgements, batch, dump, open_channel, refusal
+from orchestrator.kernel.rtnetlink import (
+    RTM_GETLINK,
+    Link,
+    group_of,
+    remove_group,
+    remove_link,
+    set_link,
+)
+from orchestrator.linux import in_thread
+
+AT_ONCE = 64  # every request has an answer, and the kernel keeps only so many for us
+OUTSIDE = 0x20000000  # no lab's group has this bit as its highest
+
+
+class LinkRemoval:
+    """Collects what is to go in one turn of the loop; `act` takes it away, in a thread."""
+
+    def __init__(self, act: Callable[[Sequence[Link]], list[int]] | None = None) -> None:
+        self._act = act or take_away
+        self._asked: list[tuple[str, Link, asyncio.Future[None]]] = []
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def ask(self, resource: str, link: Link) -> None:
+        """Returns when the link is gone. Raises TransientError, ResourceError."""
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[None] = loop.create_future()
+        self._asked.append((resource, link, gone))
+        if len(self._asked) == 1:
+            task = loop.create_task(self._take_away())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        await gone
+
+    async def _take_away(self) -> None:
+        asked, self._asked = self._asked, []
+        wanted = [each for each in asked if not each[2].done()]  # the others were cancelled
+        for start in range(0, len(wanted), AT_ONCE):
+            part = wanted[start : start + AT_ONCE]
+            codes, reason = list[int](), ""
+            try:
+                codes = await in_thread(self._act, [link for _, link, _ in part])
+            except (ResourceError, OSError) as error:
+                reason = str(error)
+            for number, (resource, link, gone) in enumerate(part):
+                if gone.done():
+                    continue
+                if not codes:
+                    gone.set_exception(ResourceError(resource, "remove", reason))
+                elif code := codes[number]:
+                    what = f"remove link {link.name}"
+                    gone.set_exception(refusal(resource, "remove", what, code))
+                else:
+                    gone.set_result(None)
+
+
+def take_away(links: Sequence[Link]) -> list[int]:
+    """The errno of each, 0 where it is gone. For a thread: it waits. Raises ResourceError."""
+    with open_channel("links", "remove", None) as channel:
+        if len(links) == 1:
+            channel.send(batch([remove_link(links[0].index)]))
+            (code,) = acknowledgements(channel, 1)
+            return [0 if code == errno.ENODEV else code]  # somebody else was faster
+        used = {group_of(body) for body in dump(channel, RTM_GETLINK, "host")}
+        group = next(each for each in iter(_any_group, None) if each not in used)
+        requests = [set_link(link.index, group=group) for link in links]
+        requests.append(remove_group(group))
+        requests += [set_link(link.index, group=link.group) for link in links]
+        channel.send(batch(requests))
+        codes = acknowledgements(channel, len(requests))
+    put, together, back = codes[: len(links)], codes[len(links)], codes[len(links) + 1 :]
+    # What could be put back is still there.
+    return [
+        0 if code == errno.ENODEV else first or together or code or errno.EBUSY
+        for first, code in zip(put, back, strict=True)
+    ]
+
+
+def _any_group() -> int:
+    return OUTSIDE | secrets.randbelow(OUTSIDE)

@@ -1,0 +1,58 @@
+"""Links taken away in one batch: exactly those, whatever else is in their group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rig import World
+
+from orchestrator.kernel.linkremoval import take_away
+from orchestrator.kernel.netlink import Netlink
+from orchestrator.kernel.rtnetlink import Link
+from orchestrator.linux import NETNS_DIR, inside
+
+GROUP = 4711
+
+
+@pytest.fixture
+def host(world: World) -> Iterator[World]:
+    """The test is on the world's host, which has a bridge and four pairs of one group."""
+    world.on_host("ip", "link", "add", "br-x", "group", str(GROUP), "type", "bridge").ok()
+    for name in ("x1", "x2", "x3", "x4"):
+        pair = ("type", "veth", "peer", "name", f"{name}-in", "netns", world.outside)
+        world.on_host("ip", "link", "add", name, "group", str(GROUP), *pair).ok()
+        world.on_host("ip", "link", "set", name, "master", "br-x").ok()
+    with inside(NETNS_DIR / world.host):
+        yield world
+
+
+def links() -> dict[str, Link]:
+    return Netlink().snapshot().links
+
+
+def test_exactly_those_go_and_others_of_their_group_stay(host: World) -> None:
+    before = links()
+    assert take_away([before["x1"], before["x2"], before["br-x"]]) == [0, 0, 0]
+    assert before.keys() - links().keys() == {"x1", "x2", "br-x"}
+    stay = links()
+    assert {stay[name].group for name in ("x3", "x4")} == {GROUP}
+    inner = host.outside_("ip", "-o", "link").ok().out
+    assert "x1-in" not in inner
+    assert "x3-in" in inner
+
+
+def test_one_that_is_gone_already_is_gone(host: World) -> None:
+    before = links()
+    host.on_host("ip", "link", "delete", "x1").ok()
+    assert take_away([before["x1"], before["x2"]]) == [0, 0]
+    assert take_away([before["x1"]]) == [0]
+    assert "x2" not in links()
+
+
+def test_one_that_cannot_go_stays_in_its_group(host: World) -> None:
+    """The loopback of a namespace cannot be deleted: the kernel refuses the whole group."""
+    host.on_host("ip", "link", "set", "lo", "group", str(GROUP)).ok()
+    before = links()
+    assert all(take_away([before["lo"], before["x1"]]))
+    assert {links()[name].group for name in ("lo", "x1")} == {GROUP}
