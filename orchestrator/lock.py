@@ -12,14 +12,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator import frozen
+from orchestrator import frozen, resident
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
 from orchestrator.places import make_directory
+from orchestrator.processes import procfs
 
 SHORT = ("heal", "alert")  # the supervisor's own work
 PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
 PAUSE_S = 0.05
+UNNAMED_S, UNNAMED_PAUSE_S = 1.0, 0.001  # between a holder's lock and its name: microseconds
 
 
 def is_held(lab: Lab) -> bool:
@@ -40,9 +42,14 @@ def is_held(lab: Lab) -> bool:
 def refuse_if_busy(lab: Lab) -> None:
     """Raises BusyError if a person's command works on the lab: before anything is changed,
     its supervisor included. The supervisor's own work is no reason to refuse."""
-    path = lab.lock_file
-    if is_held(lab) and _holder(path).get("command") not in SHORT:
-        raise BusyError(_who_holds(path, lab.name))
+    until_s = time.monotonic() + UNNAMED_S
+    while is_held(lab):
+        holder = _holder(lab.lock_file)
+        if holder.get("command") in SHORT:
+            return
+        if holder or time.monotonic() >= until_s:
+            raise BusyError(_who_holds(lab, holder))
+        time.sleep(UNNAMED_PAUSE_S)
 
 
 @contextlib.asynccontextmanager
@@ -56,12 +63,14 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
     """
     make_directory(lab.run_root)
     path = lab.lock_file
-    descriptor = await _patiently(path, lab.name, time.monotonic() + patience_s)
+    descriptor = await _patiently(lab, time.monotonic() + patience_s)
+    pid = os.getpid()
+    seen = procfs.stat(pid)
+    assert seen is not None
+    holder = {"pid": pid, "start_ticks": seen.start_ticks, "command": command}
+    holder["since_s"] = time.monotonic()
     try:
-        holder = {"pid": os.getpid(), "command": command, "since_s": time.monotonic()}
-        with contextlib.suppress(OSError):  # a full disk: it is held without a name
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(holder).encode())
+        _name(descriptor, holder)
         frozen.refuse(lab, command)
         yield
     finally:
@@ -69,21 +78,33 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
             with contextlib.suppress(OSError):
                 path.unlink()
                 lab.run_root.rmdir()
+        _name(descriptor, {**holder, "until_s": time.monotonic()})
         os.close(descriptor)
 
 
-async def _patiently(path: Path, lab: str, until_s: float) -> int:
-    while True:
-        try:
-            return _locked(path, lab)
-        except BusyError:
-            if time.monotonic() >= until_s or _holder(path).get("command") not in SHORT:
-                raise
+def _name(descriptor: int, holder: dict[str, Any]) -> None:
+    """Writes who holds it, or did: the next one has it for a moment before its name is there."""
+    with contextlib.suppress(OSError):  # a full disk: it is held without a name
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+async def _patiently(lab: Lab, until_s: float) -> int:
+    unnamed_until_s = time.monotonic() + UNNAMED_S
+    while (descriptor := _locked(lab.lock_file)) is None:
+        holder, now_s = _holder(lab.lock_file), time.monotonic()
+        if not holder and now_s < unnamed_until_s:
+            await asyncio.sleep(UNNAMED_PAUSE_S)
+        elif holder.get("command") in SHORT and now_s < until_s:
+            unnamed_until_s = now_s + PAUSE_S + UNNAMED_S
             await asyncio.sleep(PAUSE_S)
+        else:
+            raise BusyError(_who_holds(lab, holder))
+    return descriptor
 
 
-def _locked(path: Path, lab: str) -> int:
-    """A descriptor that holds the lock on the file that has the name now."""
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock on the file that has the name now; None if it is held."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -92,26 +113,32 @@ def _locked(path: Path, lab: str) -> int:
                 return descriptor
         except FileNotFoundError:
             pass  # its last holder took it away between our open and our lock
-        except BlockingIOError as error:
+        except BlockingIOError:
             os.close(descriptor)
-            raise BusyError(_who_holds(path, lab)) from error
+            return None
         os.close(descriptor)
 
 
 def _holder(path: Path) -> dict[str, Any]:
-    """What the holder wrote about itself; nothing if that cannot be read."""
+    """What the holder wrote about itself; nothing while that is not there yet, or of one before:
+    who let go says so, and who was killed runs no more."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        if "until_s" in found or not procfs.is_alive(found["pid"], found["start_ticks"]):
+            return {}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return dict(found)
 
 
-def _who_holds(path: Path, lab: str) -> str:
-    holder = _holder(path)
-    try:
+def _who_holds(lab: Lab, holder: dict[str, Any]) -> str:
+    who, mend = "another run", "wait until it is done, or stop it with Ctrl-C"
+    if holder:
         age_s = time.monotonic() - holder["since_s"]
-        who = f"`{holder['command']}` with pid {holder['pid']}, for {age_s:.0f} s"
-    except (KeyError, TypeError):
-        who = "another run"
-    return f"lab {lab} is busy: {who}\n  mend: wait until it is done, or stop it with Ctrl-C"
+        pid, by = holder["pid"], ""
+        present = resident.find(lab)
+        if present is not None and present.pid == pid:
+            by = ", its supervisor"
+            mend = "wait until it is done: it goes on with or without who asked for it"
+        who = f"`{holder['command']}` with pid {pid}{by}, for {age_s:.0f} s"
+    return f"lab {lab.name} is busy: {who}\n  mend: {mend}"

@@ -111,6 +111,11 @@ class Supervisor:
         """Heals nothing from now on: the lab is to be taken down."""
         self._resting = True
 
+    def wake(self) -> None:
+        """Heals again: it was not taken down."""
+        self._resting = False
+        self._look.set()
+
     async def run(self) -> None:
         """Watches for ever; cancelled to stop."""
         monitor = Monitor(self._look.set)

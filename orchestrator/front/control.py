@@ -28,7 +28,8 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.app import App
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.engine.executor import Result
+from orchestrator.errors import BusyError, OrchestratorError, UsageError
 from orchestrator.events import Outcome, Record, encode
 from orchestrator.front.guard import no_browsers
 from orchestrator.front.metrics import Metrics
@@ -75,12 +76,13 @@ class Control:
         app: App,
         *,
         rest: Callable[[], None],
+        wake: Callable[[], None],
         end: Callable[[], Awaitable[None]],
         watch: PathWatch | None,
         metrics: Metrics,
     ) -> None:
-        """`rest` stops the healing; `end` is awaited once the lab is down."""
-        self._app, self._rest, self._end = app, rest, end
+        """`rest` stops the healing, `wake` lets it go on; `end` is awaited once the lab is down."""
+        self._app, self._rest, self._wake, self._end = app, rest, wake, end
         self._watch, self._metrics = watch, metrics
         self._templates = app.compiler.templates.signature()
 
@@ -179,18 +181,32 @@ class Control:
 
     async def down(self, request: web.Request) -> web.StreamResponse:
         want = await _wishes(request, {"volumes": False})
-        self._rest()
+        is_over = False
+
+        async def work(sight: Sight, _: Callable[[str], None]) -> Result:
+            nonlocal is_over
+            self._rest()
+            try:
+                found = await self._app.down([sight], volumes=want["volumes"], complain=_nobody)
+            except (BusyError, UsageError):  # nothing was touched
+                self._wake()
+                raise
+            except BaseException:
+                is_over = True
+                raise
+            is_over = True
+            return found
+
         try:
             async with _lines(request) as write:
                 await _tell(
                     write,
-                    lambda sight, _: self._app.down(
-                        [sight], volumes=want["volumes"], complain=_nobody
-                    ),
+                    work,
                     lambda done: {"outcome": done.outcome, "failed": list(done.failed)},
                 )
         finally:
-            await self._end()
+            if is_over:
+                await self._end()
         return write.response
 
 
@@ -212,7 +228,8 @@ class _Lines:
 @contextlib.asynccontextmanager
 async def _lines(request: web.Request) -> AsyncIterator[_Lines]:
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
     yield _Lines(response)
     with contextlib.suppress(ConnectionError):
         await response.write_eof()

@@ -40,7 +40,9 @@ async def open_house(
     budget_s = app.stack.supervision.setup_budget_s
     setup = SetupMetrics(app.nodes, app.lab.journal, budget_s=budget_s)
     metrics.add(setup, before=setup.refresh)
-    control = Control(app, rest=supervisor.rest, end=end, watch=watch, metrics=metrics)
+    control = Control(
+        app, rest=supervisor.rest, wake=supervisor.wake, end=end, watch=watch, metrics=metrics
+    )
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(serving(control.application(), [listen(app.lab)]))
         page = Page(sources_of(app, watch, options))

@@ -156,11 +156,11 @@ class Page:
         response.headers["Cache-Control"] = "no-store"
         self._readers += 1
         try:
-            await response.prepare(request)
-            feed = Feed(self._sources.journal).follow(where, last=min(int(last), RECORDS_MOST))
-            # Bytes at once, so that the reader knows that it is connected.
-            await response.write(b"event: beat\ndata: {}\n\n")
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError):  # a reader may be gone at any time
+                await response.prepare(request)
+                feed = Feed(self._sources.journal).follow(where, last=min(int(last), RECORDS_MOST))
+                # Bytes at once, so that the reader knows that it is connected.
+                await response.write(b"event: beat\ndata: {}\n\n")
                 async for message in feed:
                     await response.write(message.encode())
         finally:

@@ -86,7 +86,8 @@ def test_down_during_up_is_refused_and_leaves_the_supervisor(
             )
         )
         assert second.code == 4, second.text
-        assert f"`replay` with pid {present}" in second.err  # it does it for us
+        assert f"`replay` with pid {present}, its supervisor" in second.err  # it does it for us
+        assert "Ctrl-C" not in second.err  # which ends a person's command, not the supervisor's
     go.touch()
     replay.communicate(timeout=60)
     assert replay.returncode == 0
