@@ -222,7 +222,10 @@ Event = (
 )
 
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+FIELDS = {kind: tuple(each.name for each in dataclasses.fields(kind)) for kind in EVENTS.values()}
 HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in EVENTS.items()}
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,18 +242,18 @@ class Record:
 def encode(record: Record) -> str:
     """One line of JSON, without the newline, that a terminal may be shown: a node's reasons
     and logs come from anywhere."""
-    fields = {
-        each.name: getattr(record.event, each.name) for each in dataclasses.fields(record.event)
-    }
-    line = {
+    event = record.event
+    kind = type(event)
+    line: dict[str, Any] = {
         "seq": record.seq,
         "run": record.run,
         "wall_ns": record.wall_ns,
         "mono_ns": record.mono_ns,
-        "event": type(record.event).__name__,
-        **fields,
+        "event": kind.__name__,
     }
-    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    for name in FIELDS[kind]:
+        line[name] = getattr(event, name)
+    text = _JSON.encode(line)
     return text if text.isprintable() else _escaped(text)
 
 

@@ -32,6 +32,14 @@ async def attempts(
     `tell(attempt, delay_s, error)` hears of each failure that another attempt follows.
     Raises the last attempt's error.
     """
+    try:
+        await once(1)  # nearly all need no other: the rest is only made where one does
+    except Exception as error:
+        if policy.attempts == 1 or not _worth_another(error):
+            raise
+        first = error
+    else:
+        return
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -51,4 +59,6 @@ async def attempts(
     )
     async for attempt in retrying:
         with attempt:
+            if attempt.retry_state.attempt_number == 1:
+                raise first
             await once(attempt.retry_state.attempt_number)

@@ -116,13 +116,13 @@ def read(family: int, table: str, namespace: Path | None = None) -> Content | No
             for parts in _dump(channel, GET_CHAIN, family, named(CHAIN_TABLE, table))
             if text(parts.get(CHAIN_TABLE)) == table
         ]
+        if not of_it:
+            return None
         rules = tuple(
             rule
             for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table))
             if (rule := _rule(parts)).table == table
         )
-    if not of_it and not rules:
-        return None
     is_open = {CHAIN_POLICY: ACCEPT.to_bytes(4)}.items()
     return Content(
         tuple(text(parts.get(CHAIN_NAME)) for parts in of_it),

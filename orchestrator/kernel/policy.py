@@ -146,11 +146,10 @@ class Policy(RuleSet):
     async def observe(self) -> Observation:
         if not linux.is_namespace(self.namespace):
             return Observation(State.ABSENT)
-        return await self._judged()
+        return await self._judged(self._content())
 
-    async def _judged(self) -> Observation:
+    async def _judged(self, content: nftables.Content | None) -> Observation:
         """What iptables-save says, asked only once for the same content of the kernel."""
-        content = self._content()
         if content is None and iptables.is_nft():
             return Observation(State.ABSENT)
         key = (self.wanted, content.essence) if content else None
@@ -180,18 +179,19 @@ class Policy(RuleSet):
         if not linux.is_namespace(self.namespace):
             detail = f"namespace {self.namespace.name} is missing"
             raise ResourceError(self.name, "ensure", detail)
-        if (await self._judged()).state is State.PRESENT:
+        content = self._content()
+        if (await self._judged(content)).state is State.PRESENT:
             return Outcome.UNCHANGED
-        await self._replace()
+        await self._replace(content)
         return Outcome.CHANGED
 
     async def rebuild(self) -> Outcome:
         """All rules anew in one step: at no instant is more open, or less."""
-        await self._replace()
+        await self._replace(self._content())
         return Outcome.CHANGED
 
-    async def _replace(self) -> None:
-        if iptables.is_nft() and self._content() is None:
+    async def _replace(self, content: nftables.Content | None) -> None:
+        if iptables.is_nft() and content is None:
             with suppress(OSError):
                 await self.encoder.write(self, self.namespace)
                 return

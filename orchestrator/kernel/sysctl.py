@@ -6,6 +6,7 @@ Several labs may want the same setting: each leaves its name, the last one puts 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,11 @@ def read(key: str) -> str | None:
 
 def write(key: str, value: str) -> None:
     """Sets it. Raises OSError."""
-    path_of(key).write_text(value)
+    setting = os.open(path_of(key), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(setting, value.encode())
+    finally:
+        os.close(setting)
 
 
 @dataclass(frozen=True, slots=True)

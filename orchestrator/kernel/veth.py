@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -56,30 +57,45 @@ class Veth:
     netlink: Netlink
 
     async def observe(self) -> Observation:
-        return self._judge(*self._look())
-
-    def _look(self) -> tuple[dict[str, Link], Snapshot | None]:
-        """What there is on the host, and in the namespace if there is one."""
         host = self.netlink.links(self.bridge, self.outer)
+        if host.get(self.outer) is None:
+            return self._unpaired()
+        return self._judge(host, self._inside())
+
+    def _inside(self) -> Snapshot | None:
+        """What there is in the namespace if there is one."""
         if not linux.is_namespace(self.namespace):
-            return host, None
-        return host, self.netlink.snapshot(self.namespace)
+            return None
+        return self.netlink.snapshot(self.namespace)
+
+    def _inner(self) -> Link | None:
+        if not linux.is_namespace(self.namespace):
+            return None
+        return self.netlink.links(self.inner, namespace=self.namespace).get(self.inner)
+
+    def _unpaired(self) -> Observation:
+        """Without the outer end: an inner one alone is a rest of ours, or somebody else's."""
+        inner = self._inner()
+        if inner is None:
+            return Observation(State.ABSENT)
+        if inner.group != self.group:
+            return self._foreign_inside()
+        return Observation(State.PARTIAL, f"{self.outer} and {self.inner} are no pair")
+
+    def _foreign_inside(self) -> Observation:
+        detail = f"link {self.inner} in {self.namespace.name} belongs to somebody else"
+        return Observation(State.FOREIGN, detail)
 
     def _judge(self, host: Mapping[str, Link], inside: Snapshot | None) -> Observation:
-        outer = host.get(self.outer)
-        if outer is not None and outer.group != self.group:
+        outer = host[self.outer]
+        if outer.group != self.group:
             owner = outer.alias or "somebody else"
             return Observation(State.FOREIGN, f"link {self.outer} belongs to {owner}")
         if inside is None:
-            absent = outer is None
-            detail = f"namespace {self.namespace.name} is missing"
-            return Observation(State.ABSENT if absent else State.PARTIAL, detail)
+            return Observation(State.PARTIAL, f"namespace {self.namespace.name} is missing")
         inner = inside.links.get(self.inner)
         if inner is not None and inner.group != self.group:
-            detail = f"link {self.inner} in {self.namespace.name} belongs to somebody else"
-            return Observation(State.FOREIGN, detail)
-        if outer is None and inner is None:
-            return Observation(State.ABSENT)
+            return self._foreign_inside()
         wrong = self.differences(host, inside)
         return Observation(State.PARTIAL if wrong else State.PRESENT, "; ".join(wrong))
 
@@ -117,34 +133,39 @@ class Veth:
         )
 
     async def ensure(self) -> Outcome:
-        host, inside = self._look()
-        seen = self._judge(host, inside)
+        host = self.netlink.links(self.bridge, self.outer)
+        outer = host.get(self.outer)
+        inside = self._inside() if outer is not None else None
+        seen = self._judge(host, inside) if outer is not None else self._unpaired()
         if seen.state is State.PRESENT:
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
             raise ForeignError(self.name, "ensure", seen.detail)
-        if inside is None:
-            raise ResourceError(self.name, "ensure", seen.detail)
+        if not linux.is_namespace(self.namespace):
+            detail = f"namespace {self.namespace.name} is missing"
+            raise ResourceError(self.name, "ensure", detail)
         if self.bridge not in host:
             raise TransientError(self.name, "ensure", f"bridge {self.bridge} is missing")
         bridge = host[self.bridge].index
-        outer, inner = host.get(self.outer), inside.links.get(self.inner)
-        if outer is None or inner is None or outer.peer_index != inner.index:
-            await self._make(host, inside, bridge)
-            host, inside = self._look()
-        if inside is None or self.outer not in host or self.inner not in inside.links:
-            raise TransientError(self.name, "ensure", "somebody took the pair away")
-        await self._complete(host, inside, bridge)
+        inner = inside.links.get(self.inner) if inside is not None else None
+        if outer is None or inside is None or inner is None or outer.peer_index != inner.index:
+            await self._clear(outer)
+            outer = await self._make(bridge)
+            inside = Snapshot({}, {}, [])
+        await self._complete(outer, inside, bridge)
         await self._forwards()
         return Outcome.CHANGED
 
-    async def _make(self, host: Mapping[str, Link], inside: Snapshot, bridge: int) -> None:
-        """The pair, both ends down; an end without its partner is taken away first."""
-        if outer := host.get(self.outer):
-            await self.netlink.apply(self.name, "ensure", [remove_link(outer.index)])
-        elif inner := inside.links.get(self.inner):
+    async def _clear(self, outer: Link | None) -> None:
+        """Takes an end without its partner away."""
+        if outer is not None:
+            await self.netlink.remove(self.name, outer)
+        elif inner := self._inner():
             gone = [remove_link(inner.index)]
             await self.netlink.apply(self.name, "ensure", gone, self.namespace)
+
+    async def _make(self, bridge: int) -> Link:
+        """The pair, both ends down; the outer one knows the index of the inner one."""
         there = os.open(self.namespace, os.O_RDONLY | os.O_CLOEXEC)
         try:
             pair = new_veth(
@@ -159,46 +180,47 @@ class Veth:
             await self.netlink.apply(self.name, "ensure", [pair])
         finally:
             os.close(there)
+        made = self.netlink.links(self.outer).get(self.outer)
+        if made is None:
+            raise TransientError(self.name, "ensure", "somebody took the pair away")
+        return made
 
-    async def _complete(self, host: Mapping[str, Link], inside: Snapshot, bridge: int) -> None:
+    async def _complete(self, outer: Link, inside: Snapshot, bridge: int) -> None:
         """Whatever is missing on a pair that exists; order matters: up before the route."""
-        outer, inner = host[self.outer], inside.links[self.inner]
-        key = f"net.ipv6.conf.{self.outer}.disable_ipv6"
-        if sysctl.read(key) == "0":
-            sysctl.write(key, "1")
-        inner_requests: list[Request] = []
+        with suppress(FileNotFoundError):  # a kernel without IPv6
+            sysctl.write(f"net.ipv6.conf.{self.outer}.disable_ipv6", "1")
+        index, inner = outer.peer_index, inside.links.get(self.inner)
+        requests: list[Request] = []
         if self.address not in inside.of(self.inner):
-            inner_requests.append(add_address(inner.index, self.address))
-        mac = self.mac if inner.mac != self.mac else None
-        inner_requests.append(set_link(inner.index, alias=self.mark, mac=mac, up=True))
-        if self.gateway is not None and not self._has_route(inside, inner.index):
-            inner_requests.append(set_default_route(inner.index, self.gateway))
+            requests.append(add_address(index, self.address))
+        mac = self.mac if inner is not None and inner.mac != self.mac else None
+        requests.append(set_link(index, alias=self.mark, mac=mac, up=True))
+        if self.gateway is not None and not self._has_route(inside, index):
+            requests.append(set_default_route(index, self.gateway))
+        # The inner end first: the outer one has its carrier then as soon as it is up.
+        await self.netlink.apply(self.name, "ensure", requests, self.namespace)
         requests = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
         if self.hairpin:
             requests.append(set_hairpin(outer.index))
         await self.netlink.apply(self.name, "ensure", requests)
-        await self.netlink.apply(self.name, "ensure", inner_requests, self.namespace)
 
     async def _forwards(self) -> None:
         """The port drops packets until it is forwarding; carrier comes a moment after up."""
-        pause_s, waited_s = 0.001, 0.0
+        pause_s, waited_s = 0.0005, 0.0
         while True:
-            seen = await self.observe()
-            if seen.state is State.PRESENT:
+            outer = self.netlink.links(self.outer).get(self.outer)
+            if outer is None or outer.group != self.group:
+                raise TransientError(self.name, "ensure", "somebody took the pair away")
+            if outer.port_state == FORWARDING:
                 return
             if waited_s > FORWARDING_DEADLINE_S:
-                raise TransientError(self.name, "ensure", seen.detail)
+                raise TransientError(self.name, "ensure", f"{self.outer} is not forwarding")
             await asyncio.sleep(pause_s)
             waited_s += pause_s
             pause_s = min(pause_s * 1.5, 0.05)
 
     async def is_absent(self) -> bool:
-        return self.netlink.links(self.outer) == {} == self._inner()
-
-    def _inner(self) -> dict[str, Link]:
-        if not linux.is_namespace(self.namespace):
-            return {}
-        return self.netlink.links(self.inner, namespace=self.namespace)
+        return self.outer not in self.netlink.links(self.outer) and self._inner() is None
 
     async def remove(self) -> Outcome:
         outer = self.netlink.links(self.outer).get(self.outer)
@@ -207,7 +229,7 @@ class Veth:
                 return Outcome.UNCHANGED
             await self.netlink.remove(self.name, outer)
             return Outcome.CHANGED
-        inner = self._inner().get(self.inner)
+        inner = self._inner()
         if inner is None or inner.group != self.group:
             return Outcome.UNCHANGED
         gone = [remove_link(inner.index)]

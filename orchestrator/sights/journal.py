@@ -20,6 +20,7 @@ from orchestrator.events import Record, RunFinished, RunStarted, decode, encode
 
 FOLLOW_INTERVAL_S = 0.05
 LINE_LIMIT_BYTES = 1 << 20  # ours are a few hundred bytes; what is longer is no record
+LOOK_NS = 10_000_000  # how often it is looked whether the file is still there
 TAIL_BYTES = 1 << 18  # a thousand records: more than enough to find the last number
 
 # Kernel objects are gone after a power cut anyway, and kill -9 loses nothing that was
@@ -36,13 +37,14 @@ class Journal:
     def __init__(self, path: Path, complain: Callable[[str], None] = lambda _: None) -> None:
         self._path, self._complain = path, complain
         self._descriptor: int | None = None
+        self._looked_ns = 0
         self._whole = False  # whether the file ends with a whole line
         self._lost = 0
 
     def append(self, record: Record) -> None:
         """Never raises OSError: a run goes on without its journal."""
         try:
-            descriptor = self._file()
+            descriptor = self._file(record.mono_ns)
             if not self._whole:
                 _write(descriptor, b"\n")  # shut a torn line off from what follows
                 self._whole = True
@@ -63,9 +65,12 @@ class Journal:
             self._complain(f"the journal is written again; {self._lost} records are missing")
             self._lost = 0
 
-    def _file(self) -> int:
-        """The descriptor of the file that has the name now."""
+    def _file(self, now_ns: int) -> int:
+        """The descriptor of the file that has the name, as of a moment ago."""
         if self._descriptor is not None:
+            if now_ns - self._looked_ns < LOOK_NS:
+                return self._descriptor
+            self._looked_ns = now_ns
             if os.fstat(self._descriptor).st_nlink:
                 return self._descriptor
             self.close()  # somebody took it away: what we wrote would go nowhere
