@@ -216,7 +216,7 @@ class App:
             self.compiler.secrets.restore()
             drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
-            acted |= {name: hurried(acted[name]) for name in hung}
+            acted |= {name: hurried(acted[name], why) for name, why in hung.items()}
             return await self.run(
                 "heal", acted, Action.ENSURE, sights, complain, rebuild=hung, first=drift
             )

@@ -27,15 +27,20 @@ IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
 HUNG_GRACE_S = 0.5
+# Enough for what it has in hand: those in its queue it cannot accept, and so waits for them.
+STARVED_GRACE_S = 0.2
 STOPPED = "a signal has stopped it"
+STARVED = "it has no file descriptor left"
 
 
-def hurried(node: Node) -> Node:
-    """The node of a hung service: what did not answer is not waited for as long to leave."""
+def hurried(node: Node, why: str) -> Node:
+    """The node of a service that hangs for that reason: what did not answer is not waited for
+    as long to leave."""
     service = node.resource
     if not isinstance(service, Service):
         return node
-    return replace(node, resource=replace(service, grace_s=min(service.grace_s, HUNG_GRACE_S)))
+    grace_s = STARVED_GRACE_S if why == STARVED else HUNG_GRACE_S
+    return replace(node, resource=replace(service, grace_s=min(service.grace_s, grace_s)))
 
 
 @dataclass(slots=True)
@@ -48,10 +53,16 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A service that has no file descriptor left: what is open, and since when just that."""
+    """A service that has no file descriptor left: what is open, and since when nothing new is."""
 
     since_s: float
-    open_files: list[tuple[int, ...]]
+    open_files: list[frozenset[int]]
+
+    def goes_on(self, now: list[frozenset[int]]) -> bool:
+        """Whether nothing was opened since: what is only closed, by us too, is no way out."""
+        if len(now) != len(self.open_files):
+            return False
+        return all(new <= old for new, old in zip(now, self.open_files, strict=True))
 
 
 def verdict(silence: Silence, shortage: Shortage | None, now_s: float) -> str | None:
@@ -59,7 +70,7 @@ def verdict(silence: Silence, shortage: Shortage | None, now_s: float) -> str | 
     if shortage is not None and (
         now_s - shortage.since_s >= STARVED_SILENCE_S or now_s - silence.since_s >= IDLE_SILENCE_S
     ):
-        return "it has no file descriptor left"
+        return STARVED
     if now_s - silence.moved_s >= IDLE_SILENCE_S:
         return f"it did nothing for {IDLE_SILENCE_S:g} s, though asked"
     if now_s - silence.since_s >= BUSY_SILENCE_S:
@@ -143,7 +154,7 @@ class Health:
             self.shortages.pop(name, None)
             return
         past, now = self.shortages.get(name), vitals.open_files(self.members[name].pids())
-        if past is None or past.open_files != now:
+        if past is None or not past.goes_on(now):
             self.shortages[name] = Shortage(now_s, now)
 
     def sandboxes(self) -> set[int]:

@@ -71,12 +71,12 @@ def stopped(pids: Iterable[int]) -> list[int]:
     return [pid for pid in pids if procfs.is_stopped(pid)]
 
 
-def open_files(pids: Iterable[int]) -> list[tuple[int, ...]]:
-    """What each descriptor leads to, by its inode: of sockets and pipes no two are the same.
+def open_files(pids: Iterable[int]) -> list[frozenset[int]]:
+    """What the descriptors of each lead to, by inode: of sockets and pipes no two are the same.
 
-    For what has no descriptor left: where this changes, some come free.
+    For what has no descriptor left: where one is new, another came free.
     """
-    return [tuple(_inodes(f"/proc/{pid}/fd")) for pid in pids]
+    return [frozenset(_inodes(f"/proc/{pid}/fd")) for pid in pids]
 
 
 def _inodes(directory: str) -> Iterator[int]:
