@@ -16,9 +16,15 @@ from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.errors import BusyError, HostError, OrchestratorError
+from orchestrator.kernel import sysctl
 from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
+
+# On in every new namespace of a kernel with br_netfilter (ip-sysctl.rst): each frame from service
+# to service would pass iptables and connection tracking of the host, which have nothing to say
+# of it. Off in a host that is ours alone; whose host it is otherwise has his reasons.
+BRIDGE_FILTER = "net.bridge.bridge-nf-call-iptables"
 
 
 @contextlib.contextmanager
@@ -54,6 +60,7 @@ class PrivateHost:
     def enter(self, *, create: bool) -> None:
         """Moves this process in. Raises HostError if it is missing and not to be made."""
         path = self._namespace.path
+        is_new = False
         if not linux.is_namespace(path):
             if not create:
                 mend = "`orchestrator up` with the same option makes it"
@@ -62,11 +69,14 @@ class PrivateHost:
             with _alone():
                 if not linux.is_namespace(path):  # another `up` may have been quicker
                     self._make()
+                    is_new = True
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(descriptor)
         finally:
             os.close(descriptor)
+        if is_new and sysctl.read(BRIDGE_FILTER) is not None:
+            sysctl.write(BRIDGE_FILTER, "0")
 
     def _make(self) -> None:
         """In a thread, since unshare takes along the thread that calls it."""

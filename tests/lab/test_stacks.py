@@ -84,6 +84,29 @@ def test_two_bridges_shared_namespaces_and_job_chains(world: World, write_stack:
     world.orchestrator("down", stack=stack).ok()
 
 
+NEIGHBOURS = """
+name: neighbours
+networks: {br-app: {address: 10.0.0.1/24}}
+services:
+  one: {networks: {br-app: 10.0.0.10}}
+  two: {networks: {br-app: 10.0.0.20}}
+"""
+
+
+def test_frames_between_services_pass_no_iptables_of_a_host_that_the_lab_has_made(
+    world: World, write_stack: Write
+) -> None:
+    stack = write_stack(NEIGHBOURS)
+    own = replace(world, host=f"{world.host}-own")
+    try:
+        own.orchestrator("up", stack=stack).ok()
+        own.on_host("iptables", "-I", "FORWARD", "-j", "DROP").ok()
+        own.inside("one", "ping", "-c", "1", "-W", "2", "two").ok()
+    finally:
+        own.orchestrator("down", stack=stack).ok()
+    assert not Path("/run/netns", own.host).exists()
+
+
 def test_fifty_services_come_up_and_reach_each_other(world: World, write_stack: Write) -> None:
     names = [f"svc-{number}" for number in range(50)]
     lines = ["name: fifty", "networks: {br-app: {address: 10.0.0.1/16}}", "services:"]
