@@ -1,6 +1,7 @@
-"""Takes the rules of a lab away that let only declared flows pass, or puts them back.
+"""Takes the rules of a lab away that let only declared flows pass, and puts them back.
 
-Run on the lab's host, which must be a private one: `python -m bench.flowrules on|off STACK HOST`.
+Run on the lab's host, which must be a private one: `python -m bench.flowrules STACK HOST`. Takes
+`on` or `off` by lines, and answers each when it is so.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from orchestrator.app import open_app
 from orchestrator.policies import guard_of, policies_of
 
 
-async def main(verb: str, path: str, host: str) -> None:
+async def main(path: str, host: str) -> None:
     nowhere = Path("/nonexistent")  # rules are known by name, and leave nothing in files
     app = open_app(Path(path), host=host, state_root=nowhere, run_root=nowhere)
-    for each in (guard_of(app.stack, app.lab, lambda _: None), *policies_of(app.stack, app.lab)):
-        await (each.ensure() if verb == "on" else each.remove())
+    rules = [guard_of(app.stack, app.lab, lambda _: None), *policies_of(app.stack, app.lab)]
+    for line in sys.stdin:
+        for each in rules:
+            await (each.ensure() if line.strip() == "on" else each.remove())
+        sys.stdout.write(line)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Requests at c = 50: the textbook services, the shop, and what its parts cost it.
 
-Every slice of load is short, and what is compared takes turns, forth and back, so that
-whatever else the machine does meets all of it alike.
+The textbook's is a distance of an order of magnitude, for which wrk's seconds will do. What the
+parts cost is a matter of hundredths: see bench.pairs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import shlex
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -24,24 +25,36 @@ from pathlib import Path
 from names import next_name
 from rig import HOST_ADDRESS, ROOT, World, sh
 
-from bench import cpu, variants, wrk
-from bench.rows import Bound, Row, Section, at_least, at_most, ratio, text
+from bench import cpu, pairs, turns, variants, wrk
+from bench.pairs import Pair, Way, between
+from bench.rows import Row, Section, at_least, at_most, ratio, text
+from orchestrator.privatehost import BRIDGE_FILTER
 
 GET_S, POST_S = 1, 2
+WHOLE_TURN_S = 0.5  # where something is changed before each
+# Observers that stood still have missed things that they make up for first.
+OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 16.0
 STOCK = 1_000_000_000
 PAGE, ORDERS = "/api/products", "/api/orders"
 HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
 
 METHOD = (
-    f"wrk with {wrk.CONNECTIONS} keep-alive connections, from "
-    "the lab's host; for the limits of the edge from outside, since the host itself has none. What "
-    f"is compared is asked by turns, {GET_S} s each: one, the other, the other, the one. "
+    f"wrk with {wrk.CONNECTIONS} keep-alive connections, from the lab's host, {GET_S} s each. "
     "Textbook is the same platform with Flask's own server, `requests`, and a connection for "
     "every query, to PostgreSQL and Redis alike ([tests/bench/baseline](../tests/bench/baseline)). "
     "Observed means hop accounting, the supervisor, Prometheus and its exporters; they stand "
     "still while anything else is measured. Orders go to ten products, each with an "
     "Idempotency-Key of its own; fsync is on, and after every slice the database is asked: all "
     "acknowledged orders were there."
+)
+TURNS = (
+    "What the parts cost is asked by turns: one process has "
+    f"{turns.CONNECTIONS} keep-alive connections to either way, and asks one, then the other, in "
+    f"an order by lot, {pairs.TURN_S * 1e3:.0f} ms each; {WHOLE_TURN_S * 1e3:.0f} ms where rules "
+    f"are changed in between, {OBSERVED_S * 1e3:.0f} ms for the observers, which come "
+    "to themselves first. CPU is all that the machine's processors did meanwhile, that process "
+    "and softirqs included. The host is as one on which nobody has loaded br_netfilter. For the "
+    "limits of the edge the client is outside, since the host itself has none."
 )
 
 
@@ -67,10 +80,34 @@ class Lab:
         for pid in self.observers:
             os.kill(pid, number)
 
-    def flow_rules(self, verb: str) -> None:
-        """`on` or `off`: the rules that let only declared flows pass."""
-        words = (sys.executable, "-m", "bench.flowrules", verb, self.world.stack, self.world.host)
-        self.world.on_host("env", f"PYTHONPATH={ROOT}:{ROOT / 'tests'}", *words).ok()
+    @contextlib.contextmanager
+    def flow_rules(self) -> Iterator[Callable[[str], None]]:
+        """Turns the rules that let only declared flows pass `on` or `off`."""
+        words = ("-m", "bench.flowrules", self.world.stack, self.world.host)
+        inside = ("ip", "netns", "exec", self.world.host, sys.executable)
+        with subprocess.Popen(
+            [str(word) for word in (*inside, *words)],
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as switch:
+
+            def turn(verb: str) -> None:
+                print(verb, file=switch.stdin, flush=True)
+                if switch.stdout is None or switch.stdout.readline() != f"{verb}\n":
+                    raise SystemExit(f"flow rules: not {verb}")
+
+            yield turn
+
+    def bridge_only(self) -> None:
+        """Frames from service to service pass no iptables of the host, as where nobody has
+        loaded br_netfilter. A new namespace of a kernel that has it built in has it on."""
+        if Path("/proc/sys", *BRIDGE_FILTER.split(".")).exists():
+            self.world.on_host("sysctl", "-qw", f"{BRIDGE_FILTER}=0").ok()
+
+    def client(self, namespace: str, host: str, port: int) -> turns.Client:
+        return turns.Client(Path("/run/netns", namespace), host, port, PAGE)
 
     def sql(self, statement: str) -> str:
         """As the database's superuser, beside the database."""
@@ -89,7 +126,6 @@ class Series:
     run: wrk.Run
     base: str
     is_observed: bool = False
-    has_flow_rules: bool = True
     gets: list[wrk.Load] = field(default_factory=list)
     posts: list[wrk.Load] = field(default_factory=list)
     cpu_s: list[Counter[str]] = field(default_factory=list)  # of the GETs, by hop
@@ -100,18 +136,12 @@ class Series:
 
     def get(self, *, is_new_round: bool) -> None:
         """A slice of a round."""
-        if not self.has_flow_rules:
-            self.lab.flow_rules("off")
-        try:
-            with self.lab.awake(is_observed=self.is_observed):
-                if self.is_observed:  # what they missed meanwhile they make up for now
-                    self.warm()
-                before = self._cpu_s()
-                load = wrk.get(self.run, self.base + PAGE, seconds=GET_S)
-                used = Counter({hop: now - before[hop] for hop, now in self._cpu_s().items()})
-        finally:
-            if not self.has_flow_rules:
-                self.lab.flow_rules("on")
+        with self.lab.awake(is_observed=self.is_observed):
+            if self.is_observed:  # what they missed meanwhile they make up for now
+                self.warm()
+            before = self._cpu_s()
+            load = wrk.get(self.run, self.base + PAGE, seconds=GET_S)
+            used = Counter({hop: now - before[hop] for hop, now in self._cpu_s().items()})
         if load.refused or load.lost:
             raise SystemExit(f"{self.name}: {load}")
         if is_new_round:
@@ -148,33 +178,6 @@ class Series:
 
     def rates(self, loads: list[wrk.Load], name: str) -> Row:
         return Row(f"{name}, {self.name}", [load.rate for load in loads], "/s")
-
-    def costs(self) -> Row:
-        return Row(self.name, self.costs_us("all"), "µs")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two ways that differ in one thing."""
-
-    name: str
-    part: Series
-    whole: Series
-    target: Bound
-
-    def round(self) -> None:
-        """Next to each other in time, and both equally early."""
-        self.part.get(is_new_round=True)
-        self.whole.get(is_new_round=True)
-        self.whole.get(is_new_round=False)
-        self.part.get(is_new_round=False)
-
-    def rows(self) -> list[Row]:
-        """Throughput, and the processor's time, which other work on the machine moves less."""
-        get = f"GET {PAGE}"
-        part, whole = self.part.rates(self.part.gets, get), self.whole.rates(self.whole.gets, get)
-        costs = ratio(f"{self.name}: CPU, the other way", self.whole.costs(), self.part.costs())
-        return [part, whole, ratio(self.name, part, whole, self.target), costs]
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,7 @@ def lab(
             supervisor = world.orchestrator("status", "--json").json()["supervisor"]
             observers = [supervisor, *cpu.pids_inside(world, "prometheus")]
         found = Lab(world, observers, database)
+        found.bridge_only()
         found.sql(f"UPDATE products SET stock = {STOCK}")
         found.signal(signal.SIGSTOP)
         try:
@@ -235,51 +239,74 @@ def measure(rounds: int) -> Section:
         slow = labs.enter_context(lab(home, "textbook", variants.textbook))
         shop = labs.enter_context(lab(home, "shop", variants.shop, is_observed=True))
         one = labs.enter_context(lab(home, "one", variants.loopback, database="nginx-lb"))
-        host, outside = shop.world.on_host, shop.world.outside_
+        host = shop.world.on_host
         textbook = Series("textbook", slow, slow.world.on_host, "http://127.0.0.1:8080")
         observed = Series("observed", shop, host, "http://127.0.0.1:8080", is_observed=True)
-        plain = f"http://127.0.0.1:{variants.UNOBSERVED_PORT}"
-        limited = f"http://{HOST_ADDRESS}:{variants.UNOBSERVED_PORT}"
-        free = f"http://{HOST_ADDRESS}:{variants.OPEN_PORT}"
-        inside = functools.partial(one.world.inside, "nginx-lb")
-        pairs = [
-            Pair(
-                "observed ÷ unobserved",
-                observed,
-                Series("unobserved", shop, host, plain),
-                at_least(0.95),
-            ),
-            Pair(
-                "declared flows only ÷ every flow",
-                Series("declared flows only", shop, host, plain),
-                Series("every flow", shop, host, plain, has_flow_rules=False),
-                at_least(0.97),
-            ),
-            Pair(
-                "limits of the edge ÷ none",
-                Series("from outside", shop, outside, limited),
-                Series("from outside, no limits", shop, outside, free),
-                at_least(0.97),
-            ),
-            Pair(
-                "namespaces and NAT ÷ loopback",
-                Series("unobserved, namespaces and NAT", shop, host, plain),
-                Series("unobserved, one namespace over loopback", one, inside, "http://127.0.0.1"),
-                at_least(0.95),
-            ),
-        ]
-        for each in (textbook, *(way for pair in pairs for way in (pair.part, pair.whole))):
+        compared = pairs_of(shop, one, labs.enter_context(shop.flow_rules()))
+        for each in (textbook, observed):
             each.warm()
         for _ in range(rounds):
-            textbook.get(is_new_round=True)
-            for pair in pairs:
+            for is_new_round, turn in ((True, (textbook, observed)), (False, (observed, textbook))):
+                for each in turn:
+                    each.get(is_new_round=is_new_round)
+            for pair in compared:
                 pair.round()
-            textbook.get(is_new_round=False)
             for each in (textbook, observed):
                 each.post()
-    found = [*rows(textbook, observed), *(row for pair in pairs for row in pair.rows())]
-    once = list({row.name: row for row in found}.values())  # one way is in two comparisons
-    return Section("Requests", once, [METHOD, hops(observed)])
+    found = rows(textbook, observed)
+    found += [row for pair in compared for row in pair.rows(f"GET {PAGE} by turns")]
+    once = list({row.name: row for row in found}.values())  # one way is in several comparisons
+    margins = "95 % confidence, of all turns together: "
+    margins += "; ".join(pair.margin() for pair in compared) + "."
+    return Section("Requests", once, [METHOD, hops(observed), TURNS, margins])
+
+
+def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pair]:
+    """What is compared in hundredths. The same processes serve both ways, but for the edge, and
+    for loopback, which is a lab of its own."""
+    host, outside, port = shop.world.host, shop.world.outside, variants.UNOBSERVED_PORT
+    local = "127.0.0.1"
+    plain = shop.client(host, local, port)
+    return [
+        Pair(
+            "observed ÷ unobserved",
+            Way(
+                "observed",
+                shop.client(host, local, 8080),
+                functools.partial(shop.awake, is_observed=True),
+                OBSERVERS_WARM_S,
+            ),
+            Way("unobserved", plain, contextlib.nullcontext),
+            at_least(0.95),
+            OBSERVED_S,
+            OBSERVED_ROUND_S,
+        ),
+        Pair(
+            "declared flows only ÷ every flow",
+            Way("declared flows only", plain, contextlib.nullcontext),
+            Way("every flow", plain, lambda: between(flow_rules, "off", "on")),
+            at_least(0.97),
+            WHOLE_TURN_S,
+        ),
+        Pair(
+            "limits of the edge ÷ none",
+            Way("from outside", shop.client(outside, HOST_ADDRESS, port)),
+            Way(
+                "from outside, no limits",
+                shop.client(outside, HOST_ADDRESS, variants.OPEN_PORT),
+            ),
+            at_least(0.97),
+        ),
+        Pair(
+            "namespaces and NAT ÷ loopback",
+            Way("unobserved, namespaces and NAT", plain),
+            Way(
+                "unobserved, one namespace over loopback",
+                one.client(f"{one.world.host}.nginx-lb", local, 80),
+            ),
+            at_least(0.95),
+        ),
+    ]
 
 
 def rows(textbook: Series, observed: Series) -> list[Row]:

@@ -1,0 +1,119 @@
+"""Two ways that differ in one thing, compared by turns, and how sure the result is."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from statistics import quantiles
+from typing import Any
+
+from bench.rows import Bound, Row, ratio
+from bench.turns import Client, Turn
+
+ROUND_S = 10.0  # of one pair, both of its ways together; longer where turns are long
+TURN_S = 0.1
+WARM_S = 0.2  # after something was changed, before it is measured
+RESAMPLED = 1000
+Turns = Sequence[tuple[Turn, Turn]]  # of the part, of the whole
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to be served; `during` makes it so for the length of a turn."""
+
+    name: str
+    client: Client
+    during: Callable[[], AbstractContextManager[None]] | None = None
+    warm_s: float = WARM_S
+
+    def turn(self, seconds: float) -> Turn:
+        if self.during is None:
+            return self.client.turn(seconds)
+        with self.during():
+            self.client.turn(self.warm_s)
+            return self.client.turn(seconds)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What the part does of what the whole does, in throughput."""
+
+    name: str
+    part: Way
+    whole: Way
+    target: Bound | None = None
+    turn_s: float = TURN_S
+    round_s: float = ROUND_S
+    rounds: list[Turns] = field(default_factory=list)
+
+    def round(self) -> None:
+        """Next to each other in time, and equally often the first: by lot, so that nothing that
+        comes and goes with a period of its own falls always on the same."""
+        found = []
+        until = time.monotonic() + self.round_s
+        while time.monotonic() < until:
+            if random.getrandbits(1):
+                part = self.part.turn(self.turn_s)
+                found.append((part, self.whole.turn(self.turn_s)))
+            else:
+                whole = self.whole.turn(self.turn_s)
+                found.append((self.part.turn(self.turn_s), whole))
+        self.rounds.append(found)
+
+    def rows(self, asked: str) -> list[Row]:
+        """Throughput, and the processor's time, which other work on the machine moves less."""
+        part, whole = (
+            Row(f"{asked}, {way.name}", [_rate(turns, which) for turns in self.rounds], "/s")
+            for which, way in enumerate((self.part, self.whole))
+        )
+        costs = [
+            Row(f"{self.name}: CPU", [_cost_us(turns, which) for turns in self.rounds], "µs")
+            for which in (1, 0)
+        ]
+        return [
+            part,
+            whole,
+            ratio(self.name, part, whole, self.target),
+            ratio(f"{self.name}: CPU, the other way", *costs),
+        ]
+
+    def margin(self) -> str:
+        """Both ratios over all turns, each with its interval of confidence: bootstrap, resampled
+        by turns that were next to each other."""
+        turns = [each for round_ in self.rounds for each in round_]
+        by_rate = _interval(turns, lambda them: _rate(them, 0) / _rate(them, 1))
+        by_cpu = _interval(turns, lambda them: _cost_us(them, 1) / _cost_us(them, 0))
+        return f"{self.name} {by_rate}, by CPU {by_cpu} ({len(turns)} turns each)"
+
+
+@contextlib.contextmanager
+def between(turn: Callable[[Any], None], first: object, last: object) -> Iterator[None]:
+    """Something is otherwise for the length of a block."""
+    turn(first)
+    try:
+        yield
+    finally:
+        turn(last)
+
+
+def _rate(turns: Turns, which: int) -> float:
+    """Requests per second of one way."""
+    wall_ns = sum(each[which].wall_ns for each in turns)
+    return sum(each[which].requests for each in turns) / wall_ns * 1e9
+
+
+def _cost_us(turns: Turns, which: int) -> float:
+    """CPU of one request."""
+    cpu_ns = sum(each[which].cpu_ns for each in turns)
+    return cpu_ns / sum(each[which].requests for each in turns) / 1e3
+
+
+def _interval(turns: Turns, figure: Callable[[Turns], float]) -> str:
+    dice = random.Random(0)
+    again = [figure(dice.choices(turns, k=len(turns))) for _ in range(RESAMPLED)]
+    edges = quantiles(again, n=40)  # the first and the last: 2.5 % and 97.5 %
+    return f"{figure(turns):.3f} ({edges[0]:.3f} – {edges[-1]:.3f})"

@@ -1,0 +1,152 @@
+"""Two ways to be served, asked by turns that are far shorter than what else moves a machine.
+
+One process asks all of them: its connections are made before, each in the network namespace
+that it is asked from, and stay. So no turn begins with a new client, and what the client itself
+costs is the same for all.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import cpu
+from orchestrator.linux import inside
+
+CONNECTIONS = 50
+USAGE = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage")
+OK = b"HTTP/1.1 200 "
+ANSWER_S = 10.0
+LONGEST_IDLE_S = 10.0  # nginx ends it after 30
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn has measured."""
+
+    requests: int
+    wall_ns: int
+    cpu_ns: int  # of the whole machine, the client included
+
+    @property
+    def cost_us(self) -> float:
+        """CPU of one request."""
+        return self.cpu_ns / self.requests / 1e3
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.wall_ns * 1e9
+
+
+def machine_ns() -> int:
+    """Processor time so far of all tasks of the machine. What an interrupt takes is the task's
+    that it interrupts. To the nanosecond where there are control groups of version 1
+    (cpuacct.rst), where not in hundredths of a second: whoever adds many turns up loses little.
+    """
+    try:
+        return int(USAGE.read_text())
+    except FileNotFoundError:
+        return round(cpu.machine_s() * 1e9)
+
+
+class Client:
+    """Keep-alive connections to one server, which stand still between turns."""
+
+    def __init__(
+        self, namespace: Path, host: str, port: int, target: str, *, connections: int = CONNECTIONS
+    ) -> None:
+        self._request = f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+        self._namespace, self._address = namespace, (host, port)
+        self._epoll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._connect(connections)
+        self._used = time.monotonic()
+        self._body = self._measured(next(iter(self._sockets.values())))
+
+    def _connect(self, count: int) -> list[socket.socket]:
+        with inside(self._namespace):
+            made = [socket.create_connection(self._address) for _ in range(count)]
+        for each in made:
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sockets[each.fileno()] = each
+            self._epoll.register(each, select.EPOLLIN)
+        return made
+
+    def _replaced(self, one: socket.socket) -> socket.socket:
+        """Another for a connection that the server has ended, as it does after many requests."""
+        del self._sockets[one.fileno()]
+        self._epoll.unregister(one)
+        one.close()
+        (other,) = self._connect(1)
+        return other
+
+    def _measured(self, one: socket.socket) -> int:
+        """Bytes of an answer's body, which is always the same; its head is not."""
+        one.sendall(self._request)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += one.recv(1 << 16)
+        head, _, body = head.partition(b"\r\n\r\n")
+        if not head.startswith(OK):
+            raise SystemExit(f"not served: {head!r}")
+        fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
+        length = int(fields[b"content-length"])
+        while len(body) < length:
+            body += one.recv(1 << 16)
+        return length
+
+    def turn(self, seconds: float) -> Turn:
+        """Every connection asks, and asks again when it is answered, until the time is over."""
+        if time.monotonic() - self._used > LONGEST_IDLE_S:
+            for each in [*self._sockets.values()]:
+                self._replaced(each)
+        request, length, sockets = self._request, self._body, self._sockets
+        poll, now = self._epoll.poll, time.monotonic
+        for number, _ in poll(0):  # nothing was asked: the server has ended it
+            self._replaced(sockets[number])
+        left_of = dict.fromkeys(sockets, 0)  # 0: an answer is to begin
+        requests = 0
+        cpu_ns, begun_ns = machine_ns(), time.monotonic_ns()
+        until = now() + seconds
+        for each in sockets.values():
+            each.send(request)
+        under_way = len(sockets)
+        while under_way:
+            ready = poll(ANSWER_S)
+            if not ready:
+                raise SystemExit("no answer")
+            is_over = now() >= until
+            for number, _ in ready:
+                one = sockets[number]
+                if not (data := _received(one)):
+                    other = self._replaced(one)
+                    other.send(request)
+                    left_of[other.fileno()] = 0
+                    continue
+                left = left_of[number]
+                if not left:
+                    if not data.startswith(OK):
+                        raise SystemExit(f"refused: {data[:200]!r}")
+                    left = data.index(b"\r\n\r\n") + 4 + length
+                left_of[number] = left = left - len(data)
+                if left:
+                    continue
+                requests += 1
+                if is_over:
+                    under_way -= 1
+                else:
+                    one.send(request)
+        self._used = now()
+        return Turn(requests, time.monotonic_ns() - begun_ns, machine_ns() - cpu_ns)
+
+
+def _received(one: socket.socket) -> bytes:
+    """What has come; nothing once the server has ended the connection."""
+    try:
+        return one.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
