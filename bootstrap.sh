@@ -183,6 +183,18 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "$wanted" >"$stamp"
 fi
 
+# -- what every new lab needs ----------------------------------------------------------------
+
+# PostgreSQL's data directory as initdb makes it. Where it is older than the installed PostgreSQL,
+# or not there: the supervisor would make it as well, but only after the first `up`.
+cache=${ORCHESTRATOR_CACHE_DIR:-/var/cache/orchestrator}
+if [ "$(id -u)" = 0 ] && [ -n "$(find_postgres)" ] &&
+    [ -z "$(find "$cache" -type f -newermc "$(find_postgres)" 2>/dev/null)" ]; then
+    echo "bootstrap: preparing PostgreSQL's data directory for new labs in $cache"
+    .venv/bin/orchestrator prepare --cache-dir "$cache" >/dev/null ||
+        echo "bootstrap: going on without; the first \`up\` takes longer" >&2
+fi
+
 # -- types of Grafana's schema, where npm is there to get them -----------------------------
 
 types=tests/types

@@ -34,7 +34,7 @@ from orchestrator.events import (
 )
 from orchestrator.health import Health, hurried
 from orchestrator.kernel.netlink import Netlink
-from orchestrator.lab import Lab
+from orchestrator.lab import CACHE_ROOT, Lab
 from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
@@ -341,10 +341,16 @@ def load_stack(path: Path) -> tuple[Stack, str]:
 
 
 def open_app(
-    path: Path, *, host: str, state_root: Path, run_root: Path, max_workers: int = 32
+    path: Path,
+    *,
+    host: str,
+    state_root: Path,
+    run_root: Path,
+    cache_root: Path = CACHE_ROOT,
+    max_workers: int = 32,
 ) -> App:
     """The app of a stack file on a host. Raises UsageError, SpecError."""
     whole, text = load_stack(path)
     stack, left_out = leave_out(whole, lambda program: is_installed(whole, program))
-    lab = Lab(whole.name, host, state_root, run_root)
+    lab = Lab(whole.name, host, state_root, run_root, cache_root)
     return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out)

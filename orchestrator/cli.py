@@ -35,6 +35,7 @@ COMMANDS = {
     "secrets": ("secrets", "List secrets, or rotate them without losing a request."),
     "validate": ("check", "Check a stack file."),
     "schema": ("check", "Print the stack file's JSON Schema, for editors."),
+    "prepare": ("prepare", "Make what every new lab needs, once for this machine."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
     "audit": ("audit", "Check live processes and servers for rights that they must not have."),
     "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),

@@ -278,6 +278,16 @@ def user_ids(taken: Sequence[str], *, has_last: bool) -> Finding:
     return ok("user ids", f"{span} are free for services")
 
 
+def prepared(node: str, place: str, refused: Sequence[str]) -> Finding:
+    """What `prepare` made for a job: without it only the first `up` takes longer."""
+    mend = "orchestrator prepare, or leave it to the supervisor"
+    if refused:
+        return warn(f"prepared: {node}", "; ".join(refused), mend)
+    if not place:
+        return warn(f"prepared: {node}", "not yet: the next new lab takes longer to start", mend)
+    return ok(f"prepared: {node}", f"in {place}")
+
+
 def limits(lacking: Mapping[str, str], version: int) -> Finding:
     """Control groups for memory and tasks: cgroups(7)."""
     if not lacking:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from orchestrator import doctor, hostfacts
+from orchestrator import doctor, hostfacts, preparing
 from orchestrator.app import App
 from orchestrator.doctor import HELPERS, TOOLS, Finding, fail, ok, warn
 from orchestrator.errors import OrchestratorError
@@ -54,12 +54,25 @@ async def examine(app: App | None, problem: str, *, is_new: bool) -> list[Findin
         ),
         doctor.limits(cgroup.lacking(), cgroup.version()),
         doctor.seccomp(has_library=bool(seccomp.program())),
+        *(await in_thread(_prepared, app) if app and is_root else ()),
         doctor.namespaces(hostfacts.stale_namespaces()),
     ]
     if is_new:
         return [*found, ok("host", "the namespace does not exist yet: `up` makes an empty one")]
     version = next((each.version for each in listed if each.name == "iptables-save"), "")
     return [*found, *await _network(app, version, set(host.links))]
+
+
+def _prepared(app: App) -> list[Finding]:
+    """What new labs find made already. All of it is read, to see whether it is whole."""
+    found = []
+    for _, wanted in preparing.jobs(app):
+        descriptor, refused = wanted.store.open(wanted.key)
+        if descriptor is not None:
+            os.close(descriptor)
+        place = str(wanted.store.directory) if descriptor is not None else ""
+        found.append(doctor.prepared(wanted.node, place, refused))
+    return found
 
 
 def _commands(app: App) -> Iterator[str]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 SIZE = re.compile(r"(\d+)([KMG])")
@@ -133,3 +141,9 @@ Text = Annotated[
     AfterValidator(_no_zero),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
+
+
+class Model(BaseModel):
+    """Frozen; unknown keys are errors; text is not turned into numbers. Built at first use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+CACHE_ROOT = Path("/var/cache/orchestrator")  # of this machine, not of a lab
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
 
@@ -20,6 +21,7 @@ class Lab:
     host: str = ""
     state_root: Path = Path("/var/lib/orchestrator")
     run_root: Path = Path("/run/orchestrator")
+    cache_root: Path = CACHE_ROOT
 
     @property
     def name(self) -> str:

@@ -67,6 +67,13 @@ def set_nice(value: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, value)
 
 
+def set_session_nice(pid: int, value: int) -> None:
+    """Of the process's whole session, where the kernel shares the processors out by sessions and
+    a nice value counts only within one: sched(7), "The autogroup feature"."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(value))
+
+
 @contextmanager
 def ahead() -> Iterator[None]:
     """The calling thread is served before the programs that it starts, for the length of the

@@ -9,9 +9,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     WithJsonSchema,
@@ -23,6 +21,7 @@ from orchestrator.fields import (
     Bytes,
     FlowPort,
     InterfaceName,
+    Model,
     Name,
     Port,
     Seconds,
@@ -34,17 +33,12 @@ from orchestrator.fields import (
     signal_name,
 )
 from orchestrator.lab import IFNAMSIZ
+from orchestrator.readiness import Readiness
 
 ONE_OR_MORE: dict[str, Any] = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 }
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
-
-
-class Model(BaseModel):
-    """Frozen; unknown keys are errors; text is not turned into numbers. Built at first use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
 
 
 class Condition(StrEnum):
@@ -96,45 +90,6 @@ class Stop(Model):
         BeforeValidator(signal_name),
     ] = "SIGTERM"
     grace_s: Seconds = Field(10.0, alias="grace")
-
-
-class HttpProbe(Model):
-    """GET answers with that status and a body that contains the text."""
-
-    port: Port
-    path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$")] = "/health"
-    status: Annotated[int, Field(ge=100, le=599)] = 200
-    contains: str = ""
-
-
-class PostgresProbe(Model):
-    """SELECT 1 on that database as that user."""
-
-    database: Text
-    port: Port = 5432
-    user: Text = "postgres"
-    password: Name | None = Field(None, description="Name of the secret that holds it.")
-
-
-class RedisProbe(Model):
-    """PING answers PONG."""
-
-    port: Port = 6379
-    user: Text | None = None
-    password: Name | None = Field(None, description="Name of the secret that holds it.")
-
-
-class Readiness(Model):
-    """Everything that is given must hold, in this order: notify, tcp, then the protocols."""
-
-    notify: bool = Field(False, description="The program sends READY=1 (sd_notify).")
-    tcp: Port | None = None
-    http: HttpProbe | None = None
-    postgres: PostgresProbe | None = None
-    redis: RedisProbe | None = None
-    interval_s: Seconds = Field(
-        0.008, alias="interval", description="Longest pause between two probes; the first is 2 ms."
-    )
 
 
 class Listen(Model):
@@ -257,6 +212,18 @@ class PublishedPort(Model):
     service: Port
 
 
+class Prepared(Model):
+    """What a job would make alike in every lab: made once per machine, its standard input then."""
+
+    command: tuple[Text, ...] = Field(
+        min_length=1,
+        description="Writes it to its standard output, without network, data and secrets.",
+    )
+    programs: tuple[Text, ...] = Field(
+        (), description="Others that it runs: it is made anew when one of them was replaced."
+    )
+
+
 class Job(Process):
     """A command that runs to its end once; `of` names the service whose place it takes."""
 
@@ -266,6 +233,7 @@ class Job(Process):
     creates: AbsolutePath | None = Field(
         None, description="It is done for good once this path exists (in a data directory)."
     )
+    prepared: Prepared | None = None
 
 
 class Flow(Model):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pwd
-import re
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from orchestrator.kernel.veth import Veth
 from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, partings
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
+from orchestrator.naming import hosts_for, resolver
 from orchestrator.policies import guard_of, host_rules_of, policies_of
 from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
@@ -30,6 +30,7 @@ from orchestrator.processes.gate import Probes, ServiceGate
 from orchestrator.processes.hostlink import HostLink
 from orchestrator.processes.listener import Listener
 from orchestrator.processes.notify import Notifications
+from orchestrator.processes.prepared import Prepared, Store
 from orchestrator.processes.sandbox import User
 from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Program, Service
@@ -41,7 +42,6 @@ from orchestrator.spec import Service as SpecService
 from orchestrator.templates import Templates
 from orchestrator.users import uids_of
 
-RESOLVED = Path("/run/systemd/resolve/resolv.conf")  # systemd-resolved(8): the real servers
 STAGES = {
     Condition.STARTED: Stage.STARTED,
     Condition.READY: Stage.READY,
@@ -132,7 +132,7 @@ class Compiler:
             self.lab.namespace(name),
             self.lab.mark,
             self.lab.group,
-            {"hosts": self.hosts(service), **_resolver()},
+            {"hosts": self.hosts(service), **resolver()},
             self.netlink,
         )
 
@@ -165,16 +165,8 @@ class Compiler:
         """/etc/hosts: every service's name, on a network that both share where there is one."""
         own = frozenset(self.stack.services[self.stack.home_of(service)].networks)
         if own not in self._hosts:
-            self._hosts[own] = self._hosts_for(own)
+            self._hosts[own] = hosts_for(self.stack, own)
         return self._hosts[own]
-
-    def _hosts_for(self, own: frozenset[str]) -> str:
-        lines = ["127.0.0.1\tlocalhost"]
-        for name in self.stack.services:
-            networks = self.stack.services[self.stack.home_of(name)].networks
-            shared = [network for network in networks if network in own] or list(networks)
-            lines.append(f"{networks[shared[0]].address}\t{name}")
-        return "\n".join(lines) + "\n"
 
     def _rules(self) -> list[Node]:
         prefix, wanted = self.lab.chain_prefix, host_rules_of(self.stack, self.lab)
@@ -251,7 +243,18 @@ class Compiler:
         if spec.network:
             needs |= self._place_needs(spec.of)
         layer = self.stack.services[spec.of].layer
-        job = Job(program, creates, self.lab.run_dir / "jobs" / name)
+        prepared = None
+        if spec.prepared is not None:
+            prepared = Prepared(
+                label,
+                Store(self.lab.cache_root),
+                spec.prepared.command,
+                {**self._environment(), **spec.environment},
+                spec.prepared.programs,
+                self.directory,
+                self.emit,
+            )
+        job = Job(program, creates, self.lab.run_dir / "jobs" / name, prepared)
         return self._node(job, needs, spec=spec, layer=layer)
 
     def _program(
@@ -374,14 +377,3 @@ class Compiler:
 def _listener(spec: Process) -> Listener | None:
     given = spec.listen if isinstance(spec, SpecService) else None
     return None if given is None else Listener(given.port, given.handover, given.backlog)
-
-
-def _resolver() -> dict[str, str]:
-    """Name servers for the namespaces, where the host's own are on its loopback."""
-    try:
-        own = Path("/etc/resolv.conf").read_text()
-    except OSError:
-        return {}
-    if re.search(r"^\s*nameserver\s+127\.", own, re.MULTILINE) and RESOLVED.exists():
-        return {"resolv.conf": RESOLVED.read_text()}
-    return {}

@@ -9,18 +9,18 @@ from pydantic import ValidationError
 
 from orchestrator.document import Path, dotted, line_of, parse
 from orchestrator.errors import Problem, SpecError
+from orchestrator.fields import Model
 from orchestrator.flows import HOST, OUTSIDE, declared_ports
 from orchestrator.lab import IFNAMSIZ
 from orchestrator.needs import find_circle
+from orchestrator.readiness import Readiness
 from orchestrator.spec import (
     PORT_SIDE,
     Check,
     Condition,
     Job,
-    Model,
     Network,
     Process,
-    Readiness,
     Service,
     Stack,
 )
@@ -225,6 +225,8 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             complain(("jobs", name, "of"), f"unknown service {job.of}")
             continue
         data = stack.services[job.of].data
+        if job.prepared and not job.creates:
+            complain(("jobs", name, "prepared"), "only for a job that creates something")
         if job.creates and not any(job.creates.startswith(f"{root}/") for root in data):
             complain(("jobs", name, "creates"), f"must lie in a data directory of {job.of}")
     processes: list[tuple[str, str, Process]] = [

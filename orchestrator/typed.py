@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.spec import CheckStep, Readiness
+from orchestrator.readiness import Readiness
+from orchestrator.spec import CheckStep
 
 Run = Callable[[str], str]  # gives the command that runs another one in some namespace
 

@@ -96,6 +96,7 @@ class World:
     state: Path
     run_dir: Path
     stack: Path = SHOP  # where no other one is named
+    cache: Path | None = None  # of its own; else this machine's
 
     @classmethod
     def build(cls, name: str, directory: Path) -> World:
@@ -159,6 +160,8 @@ class World:
         command, *rest = (str(word) for word in words)
         options = ["--host-netns", self.host, "--state-dir", str(self.state)]
         options += ["--run-dir", str(self.run_dir), "--stack", str(stack or self.stack)]
+        if self.cache is not None:
+            options += ["--cache-dir", str(self.cache)]
         if command == "up" and "--supervise" not in rest:
             options.append("--no-supervise")  # tests break things and look at what is broken
         rest = [word for word in rest if word != "--supervise"]

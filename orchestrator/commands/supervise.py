@@ -12,11 +12,14 @@ from typing import Any
 
 import click
 
-from orchestrator import resident
+from orchestrator import preparing, resident
+from orchestrator.app import App
 from orchestrator.beat import beat
 from orchestrator.commands.target import Target, target_options
+from orchestrator.errors import OrchestratorError
 from orchestrator.front.house import open_house
 from orchestrator.processes import child
+from orchestrator.processes.prepared import RefusedError
 from orchestrator.supervisor import Supervisor
 
 HELD_LOOK_S = 1.0
@@ -52,6 +55,7 @@ def supervise(target: Target, after: int | None) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             async with open_house(app, supervisor, tell, end=end, options=target.short_words()):
                 watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
+                ahead = asyncio.ensure_future(prepare_once(app, tell))
                 if after is not None:
                     await child.wait_for_exit(after)
                 gc.collect()
@@ -60,11 +64,23 @@ def supervise(target: Target, after: int | None) -> None:
                     await supervisor.run()
                 finally:
                     watch.cancel()
+                    ahead.cancel()
+                    await asyncio.wait([ahead])  # what it has started ends first
 
     with resident.hold(app.lab, app.fingerprint()) as is_held:
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")
         asyncio.run(work(is_held))
         tell("ended; what runs goes on without me")
+
+
+async def prepare_once(app: App, tell: Callable[[str], None]) -> None:
+    """Makes for the next lab what this one has not found; nothing depends on it."""
+    try:
+        if preparing.lacking(app):
+            for node, what in (await preparing.prepare(app)).items():
+                tell(f"{node}: prepared for the next lab: {what}")
+    except (OrchestratorError, RefusedError, OSError) as error:
+        tell(f"nothing is prepared for the next lab: {error}")
 
 
 async def end_when_replaced(

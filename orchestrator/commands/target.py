@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import Lab
+from orchestrator.lab import CACHE_ROOT, Lab
 from orchestrator.places import check_places
 
 if TYPE_CHECKING:  # dear to load, and `status` asks the supervisor instead
@@ -34,9 +34,11 @@ STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 class Target:
     """A stack file, and the host that its lab lives on."""
 
-    def __init__(self, stack: Path | None, host: str, state: Path, run: Path) -> None:
+    def __init__(
+        self, stack: Path | None, host: str, state: Path, run: Path, cache: Path = CACHE_ROOT
+    ) -> None:
         self.stack_file = stack or (DEFAULT_STACK if DEFAULT_STACK.exists() else OWN_STACK)
-        self._host, self._state, self._run = host, state, run
+        self._host, self._state, self._run, self._cache = host, state, run, cache
         self._private: PrivateHost | None = None
         self._app: App | None = None
 
@@ -51,6 +53,7 @@ class Target:
                 host=self._host,
                 state_root=self._state,
                 run_root=self._run,
+                cache_root=self._cache,
                 max_workers=max_workers,
             )
             check_places(self._app.lab)
@@ -71,7 +74,7 @@ class Target:
         self._check_host()
         if not (found := STACK_NAME.search(text)):
             return None
-        lab = Lab(found[1].decode(), self._host, self._state, self._run)
+        lab = Lab(found[1].decode(), self._host, self._state, self._run, self._cache)
         return lab, hashlib.sha256(text).hexdigest()[:16]
 
     def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
@@ -95,6 +98,7 @@ class Target:
         """The options that mean this target, for another process of ours."""
         found = ["--stack", str(self.stack_file.resolve())]
         found += ["--state-dir", str(self._state), "--run-dir", str(self._run)]
+        found += ["--cache-dir", str(self._cache)]
         return [*found, "--host-netns", self._host] if self._host else found
 
     def short_words(self) -> str:
@@ -104,7 +108,8 @@ class Target:
         host = ["--host-netns", self._host] if self._host else []
         own = self.stack_file.resolve() == OWN_STACK
         stack = [] if own else ["--stack", str(self.stack_file.resolve())]
-        return shlex.join([*host, *state, *run, *stack])
+        cache = [] if self._cache == CACHE_ROOT else ["--cache-dir", str(self._cache)]
+        return shlex.join([*host, *state, *run, *cache, *stack])
 
     def is_absent(self) -> bool:
         """Whether the lab's host is a namespace that does not exist: nothing can be up."""
@@ -118,7 +123,7 @@ class Target:
 
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --stack, --host-netns, --private, --state-dir and --run-dir; gives a Target."""
+    """Adds --stack, --host-netns, --private and the directories' options; gives a Target."""
 
     @click.option(
         "--stack",
@@ -149,6 +154,13 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="ORCHESTRATOR_RUN_DIR",
         help=f"Files of one boot. Default: {RUN_ROOT}.",
     )
+    @click.option(
+        "--cache-dir",
+        default=CACHE_ROOT,
+        type=click.Path(path_type=Path),
+        envvar="ORCHESTRATOR_CACHE_DIR",
+        help=f"What `prepare` made, for every lab. Default: {CACHE_ROOT}.",
+    )
     @functools.wraps(command)
     def wrapped(
         *args: Any,
@@ -157,12 +169,13 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         private: bool,
         state_dir: Path,
         run_dir: Path,
+        cache_dir: Path,
         **kwargs: Any,
     ) -> Any:
         if host_netns == "":  # a script's empty variable must not mean the host itself
             raise UsageError("--host-netns needs a name; without the option the host is meant")
         host = host_netns or ("lab" if private else "")
-        target = Target(stack, host, state_dir.absolute(), run_dir.absolute())
+        target = Target(stack, host, state_dir.absolute(), run_dir.absolute(), cache_dir.absolute())
         return command(target, *args, **kwargs)
 
     return wrapped

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from orchestrator.errors import ProcessError
-from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice
+from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice, set_session_nice
 from orchestrator.processes import procfs, seccomp
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.sandbox import Sandbox
@@ -68,16 +68,28 @@ async def start(
     environment: Mapping[str, str],
     log: Path,
     is_awaited: bool = False,
+    given: int | None = None,
+    output: int | None = None,
 ) -> Child:
     """Starts the program inside the namespace, detached from our terminal and life.
 
     It begins once it is under its group's limits. `is_awaited`: others wait for its end, so it
-    is served before them. Raises ProcessError with the log's last lines if the sandbox could
-    not be built.
+    is served before them. `given` is its standard input (default: an empty one), `output` its
+    standard output (default: the log). Raises ProcessError with the log's last lines if the
+    sandbox could not be built.
     """
     try:
         return await in_own_thread(
-            _start, node, sandbox, group, namespace, environment, log, is_awaited=is_awaited
+            _start,
+            node,
+            sandbox,
+            group,
+            namespace,
+            environment,
+            log,
+            is_awaited=is_awaited,
+            given=given,
+            output=output,
         )
     except OSError as error:
         raise ProcessError(node, "start", str(error)) from error
@@ -92,6 +104,8 @@ def _start(
     log: Path,
     *,
     is_awaited: bool,
+    given: int | None,
+    output: int | None,
 ) -> Child:
     set_nice(NICE - AHEAD if is_awaited else NICE)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -101,27 +115,29 @@ def _start(
         info, told = _pipe(open_until_started)
         held, _ = _pipe(open_until_started)  # the program begins when the other end is closed
         denied = seccomp.descriptor()
-        given = [told.fileno(), held.fileno()]
+        inherited = [told.fileno(), held.fileno()]
         if denied is not None:
             open_until_started.callback(os.close, denied)
-            given.append(denied)
+            inherited.append(denied)
         if sandbox.listener is not None:
-            given.append(sandbox.listener)
+            inherited.append(sandbox.listener)
         group.enter()
-        with log.open("ab") as output, inside(namespace):
-            log_start = output.tell()
+        with log.open("ab") as written, inside(namespace):
+            log_start = written.tell()
             # Programs may open /dev/stdout again, as nginx does; that asks the file's mode.
-            os.fchown(output.fileno(), sandbox.user.uid, sandbox.user.gid)
+            os.fchown(written.fileno(), sandbox.user.uid, sandbox.user.gid)
             waiter = subprocess.Popen(
                 sandbox.words(info_fd=told.fileno(), block_fd=held.fileno(), seccomp_fd=denied),
                 env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdin=subprocess.DEVNULL if given is None else given,
+                stdout=written if output is None else output,
+                stderr=written,
                 cwd="/",
                 start_new_session=True,
-                pass_fds=given,
+                pass_fds=inherited,
             )
+        if nice := -AHEAD if is_awaited else sandbox.nice:
+            set_session_nice(waiter.pid, nice)
         told.close()
         held.close()
         text = info.read()  # ends when bubblewrap closes it, or dies

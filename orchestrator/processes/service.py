@@ -15,12 +15,14 @@ from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
+from orchestrator.linux import in_thread
 from orchestrator.onelook import one_look
 from orchestrator.processes import child, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
 from orchestrator.processes.listener import Listener, close, program_of
 from orchestrator.processes.notify import Notifications
+from orchestrator.processes.prepared import Prepared
 from orchestrator.processes.sandbox import NOTIFY_SOCKET, SECRETS_DIR, STACK_DIR, Sandbox, User
 from orchestrator.resource import Emit, Observation, State
 
@@ -124,9 +126,16 @@ class Program:
         return procfs.sandboxes(self.mark)
 
     async def start(
-        self, *, notify: Path | None, socket: int | None = None, is_awaited: bool = False
+        self,
+        *,
+        notify: Path | None,
+        socket: int | None = None,
+        is_awaited: bool = False,
+        given: int | None = None,
+        output: int | None = None,
     ) -> child.Child:
-        """Starts it, with `socket` as its listening one. Raises ProcessError, OSError."""
+        """Starts it, with `socket` as its listening one, `given` and `output` as standard input
+        and output. Raises ProcessError, OSError."""
         for directory in self.data.values():
             ensure_data_directory(directory, uid=self.user.uid, gid=self.user.gid)
         environment = {**self.environment, procfs.MARK: self.mark, procfs.DIGEST: self.digest}
@@ -155,6 +164,8 @@ class Program:
             environment=environment,
             log=self.log,
             is_awaited=is_awaited,
+            given=given,
+            output=output,
         )
         self.emit(ProcessStarted(self.node, started.pid, started.start_ticks))
         return started
@@ -281,11 +292,14 @@ class Service:
 @dataclass(frozen=True)
 class Job:
     """A command that runs to its end once: done when `creates` exists, else while its stamp
-    (made by us at success, forgotten by `down`) tells of the same command."""
+    (made by us at success, forgotten by `down`) tells of the same command.
+
+    What is `prepared` for it, it finds as its standard input."""
 
     program: Program
     creates: Path | None
     stamp: Path
+    prepared: Prepared | None = None
 
     @property
     def name(self) -> str:
@@ -309,7 +323,12 @@ class Job:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
         await self._stop(self.program.running())
-        running = await self.program.start(notify=None, is_awaited=True)
+        given = await in_thread(self.prepared.open) if self.prepared else None
+        try:
+            running = await self.program.start(notify=None, is_awaited=True, given=given)
+        finally:
+            if given is not None:
+                os.close(given)
         try:
             code = await child.exit_code(running)
         except asyncio.CancelledError:

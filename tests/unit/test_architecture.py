@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
 PURE = {"events", "errors", "needs", "lab", "resource", "document"}
-PURE |= {"exposition", "fields", "spec", "stackfile", "presence", "terminal"}
+PURE |= {"exposition", "fields", "readiness", "spec", "stackfile", "presence", "terminal"}
 BANNED = {
     "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
     "kernel": ("engine", "processes", "sights", "stack", "app", "commands", "view"),
@@ -29,7 +29,7 @@ OWNERS = {
     "asyncpg": ("processes/probes.py", "audit/servers.py"),
     "redis": ("audit/servers.py",),
     "aiohttp": ("front",),
-    "pydantic": ("fields.py", "spec.py", "stackfile.py"),
+    "pydantic": ("fields.py", "readiness.py", "spec.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("templates.py", "validation.py"),
     "prometheus_client": (),  # the services' own: see exposition

@@ -128,6 +128,8 @@ BAD = {
         "a service can only be started, ready or beside"),
     "unknown condition": ("[db]", "{db: healthy}", 10, "services.web.needs.db", "'started'"),
     "job of nobody": ("of: db", "of: dbx", 16, "jobs.init.of", "unknown service dbx"),
+    "prepared for nothing": ("creates: /data/done", "prepared: {command: [date]}", 16,
+        "jobs.init.prepared", "creates something"),
     "creates outside of the data": ("/data/done", "/tmp/done", 16, "jobs.init.creates",
         "must lie in a data directory of db"),
     "job named as a service": ("  init:", "  web:", 16, "jobs.web", "a service has the same name"),
@@ -315,7 +317,13 @@ RICH = {
         },
     },
     "jobs": {
-        "init": {"of": "db", "command": ["initdb"], "network": False, "creates": "/data/PG_VERSION"}
+        "init": {
+            "of": "db",
+            "command": ["initdb"],
+            "network": False,
+            "creates": "/data/PG_VERSION",
+            "prepared": {"command": ["date"], "programs": ["initdb"]},
+        }
     },
     "checks": {
         "front": {

@@ -1,0 +1,25 @@
+"""`prepare`: what every new lab needs, made once for this machine."""
+
+from __future__ import annotations
+
+import click
+
+from orchestrator.app import require_root
+from orchestrator.commands.run import run_to_end
+from orchestrator.commands.target import Target, target_options
+from orchestrator.preparing import prepare as make
+
+
+@click.command()
+@target_options
+def prepare(target: Target) -> None:
+    """Make what every new lab needs, once for this machine.
+
+    Of the shop that is PostgreSQL's data directory as initdb makes it, without any password. It is
+    kept in --cache-dir; the next `up` with an empty state directory copies it. What is there is
+    left alone, what is damaged or not root's is replaced. The supervisor does the same by itself.
+    """
+    app = target.open()
+    require_root()
+    for node, what in run_to_end(app, make(app), left="nothing else is prepared").items():
+        click.echo(f"{node}: {what}")
