@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rig import ROOT
 
-from bench import engine, network, requests, resident, startup
+from bench import engine, hops, network, requests, resident, startup
 from bench.rows import Part, Section, markdown, text
 
 # In the order of the report. Each measures in namespaces of its own and leaves nothing behind.
@@ -23,6 +23,7 @@ PARTS: dict[str, Part] = {
     "network": network.measure,
     "startup": startup.measure,
     "requests": requests.measure,
+    "hops": hops.measure,
     "engine": engine.measure,
     "resident": resident.measure,
 }

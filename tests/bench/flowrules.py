@@ -1,7 +1,7 @@
 """Takes the rules of a lab away that let only declared flows pass, and puts them back.
 
 Run on the lab's host, which must be a private one: `python -m bench.flowrules STACK HOST`. Takes
-`on` or `off` by lines, and answers each when it is so.
+lines and repeats each when it is so: `on` or `off`, of all rules or of one kind (`off guard`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ async def main(path: str, host: str) -> None:
     app = open_app(Path(path), host=host, state_root=nowhere, run_root=nowhere)
     rules = [guard_of(app.stack, app.lab, lambda _: None), *policies_of(app.stack, app.lab)]
     for line in sys.stdin:
+        verb, *kinds = line.split()
         for each in rules:
-            await (each.ensure() if line.strip() == "on" else each.remove())
+            if not kinds or each.name.partition(":")[0] in kinds:
+                await (each.ensure() if verb == "on" else each.remove())
         sys.stdout.write(line)
         sys.stdout.flush()
 
