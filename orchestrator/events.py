@@ -104,12 +104,17 @@ class StepJoined:
 
 @dataclass(frozen=True, slots=True)
 class GateChecked:
-    """A probe's answer, told when it differs from the one before."""
+    """A probe's answer, told when it differs from the one before.
+
+    A probe has no event for its beginning, so how long it took stands here; 0 for what was
+    pushed, and in journals of before.
+    """
 
     node: str
     probe: str
     passed: bool
     answer: str
+    took_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

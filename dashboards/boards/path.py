@@ -121,7 +121,8 @@ ROWS: list[tuple[str, list[Any]]] = [
         [
             lines(
                 "Synthetic request",
-                "One request a second from the host: connecting, first byte, all of it.",
+                "One request a second from the host: connecting, first byte, all of it; of "
+                "connecting, what lies between two packets by the kernel's clock.",
                 "s",
                 [
                     (
@@ -130,7 +131,14 @@ ROWS: list[tuple[str, list[Any]]] = [
                             f"sum by (phase) (rate(orchestrator_probe_duration_seconds_count{R}))"
                         ),
                         "{{phase}}",
-                    )
+                    ),
+                    (
+                        (
+                            f"sum(rate(orchestrator_ingress_handshake_seconds_sum{R})) / "
+                            f"sum(rate(orchestrator_ingress_handshake_seconds_count{R}))"
+                        ),
+                        "handshake",
+                    ),
                 ],
             ),
             warmth(

@@ -114,6 +114,20 @@ ROWS: list[tuple[str, list[Any]]] = [
                 ],
             ),
             lines(
+                "Readiness probes",
+                "How long a probe took in the mean, by its protocol and its answer.",
+                "s",
+                [
+                    (
+                        (
+                            "orchestrator_readiness_probe_duration_seconds_sum / "
+                            "orchestrator_readiness_probe_duration_seconds_count"
+                        ),
+                        "{{type}} {{result}}",
+                    )
+                ],
+            ),
+            lines(
                 "Replayed steps",
                 "Steps of replays in the last hour: as before, not as before, left out.",
                 "short",

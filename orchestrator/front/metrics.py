@@ -27,11 +27,13 @@ from orchestrator.path.totals import BOUNDS_US, Exemplar, Histogram, Key, added_
 from orchestrator.path.watch import PathWatch
 
 # A scrape has a budget (1,500 samples for the shop), and buckets are most of it. So no bucket
-# is shown below what a whole request takes at least, nor above what one hop or way takes before
-# its caller gives up; what is counted there is in the next bucket that is shown.
+# is shown below what a whole request takes at least, nor above what one hop takes before its
+# caller gives up, or a way on a machine that serves at all; what is counted there is in the next
+# bucket that is shown.
 WHOLE_US = (250, 5_000_000)
 PART_US = (25, 1_000_000)
-
+WAY_US = (25, 250_000)
+HANDSHAKE_US = (25, 10_000)  # beyond it a packet was lost, which costs a second at least
 
 INFO = Family(
     "orchestrator_build_info", "gauge", ("version",), "Build of the running orchestrator."
@@ -127,6 +129,7 @@ class PathCollector:
             "One-way time between hops on the shared clock, queueing included; under load 1 in 16.",
             ("client", "server", "direction"),
             totals.transit,
+            shown_us=WAY_US,
         )
         yield _histogram(
             "orchestrator_request_unattributed_seconds",
@@ -161,6 +164,14 @@ class PathCollector:
                 ("phase",),
                 prober.phases,
                 shown_us=WHOLE_US,
+            )
+            yield _histogram(
+                "orchestrator_ingress_handshake_seconds",
+                "From SYN to SYN-ACK of the synthetic request, through DNAT and bridge, by the "
+                "kernel's clock.",
+                (),
+                prober.handshake,
+                shown_us=HANDSHAKE_US,
             )
             yield _counter(
                 "orchestrator_probes", "Synthetic requests.", ("result",), prober.results

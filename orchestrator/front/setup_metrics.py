@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from orchestrator.engine.plan import Node
-from orchestrator.events import DriftFound, Record, RunFinished, RunStarted
+from orchestrator.events import DriftFound, GateChecked, Record, RunFinished, RunStarted
 from orchestrator.exposition import Buckets, Families, Family, Table
 from orchestrator.linux import in_thread
 from orchestrator.processes import procfs
@@ -29,7 +29,7 @@ STATES = (
 )
 ATTEMPTS = ("ok", "error", "timeout", "cancelled")
 BOUNDS_S = (0.05, 0.25, 1, 5)
-BOUNDS = (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf")
+PROBE_BOUNDS_S = (0.001, 0.01, 0.1)
 KILLED = "killed"
 # What a step of a replay came to, by its outcome; whatever is not here diverged.
 REPLAYED = {"changed": "matched", "unchanged": "matched", "skipped": "skipped"}
@@ -42,12 +42,20 @@ Numbers = dict[Key, float]
 class Durations:
     """Counts per bucket, and the sum in seconds."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
+    bounds_s: tuple[float, ...] = BOUNDS_S
+    counts: list[int] = field(init=False)
     sum_s: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds_s) + 1)
+
     def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        self.counts[bisect_left(self.bounds_s, seconds)] += 1
         self.sum_s += seconds
+
+    def buckets(self) -> Buckets:
+        bounds = (*(f"{bound:g}" for bound in self.bounds_s), "+Inf")
+        return Buckets(bounds, tuple(accumulate(self.counts)), self.sum_s)
 
 
 class SetupMetrics:
@@ -65,6 +73,7 @@ class SetupMetrics:
         self._backoff_s: Numbers = {}  # seconds of nodes that ever had to
         self._drifts: Numbers = {(n.partition(":")[0],): 0.0 for n in nodes}
         self._probes: Numbers = {}
+        self._probe_times: dict[Key, Durations] = {}
         self._replayed: Numbers = {(each,): 0.0 for each in ("matched", "diverged", "skipped")}
         self._replay_drift = Durations()
         self._steps: dict[Key, Durations] = {}
@@ -100,6 +109,10 @@ class SetupMetrics:
                 self._states[name] = after(self._states[name], event, record.mono_ns)
             if isinstance(event, DriftFound):
                 _add(self._drifts, (event.node.partition(":")[0],), 1)
+            if isinstance(event, GateChecked) and event.took_ns:
+                probe = (event.probe, "passed" if event.passed else "failed")
+                times = self._probe_times.setdefault(probe, Durations(PROBE_BOUNDS_S))
+                times.add(event.took_ns / 1e9)
             if isinstance(event, RunFinished):
                 self._close(record.run)
 
@@ -298,6 +311,12 @@ class SetupMetrics:
             ("type", "result"),
             self._probes,
         )
+        yield _histogram(
+            "orchestrator_readiness_probe_duration_seconds",
+            "Duration of the readiness probes whose answer differed from the one before.",
+            ("type", "result"),
+            self._probe_times,
+        )
         yield _counter(
             "orchestrator_drift_found",
             "Drift found outside of a run that was to change the node.",
@@ -325,8 +344,4 @@ def _counter(
 def _histogram(
     name: str, text: str, labels: tuple[str, ...], values: Mapping[Key, Durations]
 ) -> tuple[Family, Table]:
-    table = {
-        key: Buckets(BOUNDS, tuple(accumulate(each.counts)), each.sum_s)
-        for key, each in values.items()
-    }
-    return Family(name, "histogram", labels, text), table
+    return Family(name, "histogram", labels, text), {k: v.buckets() for k, v in values.items()}

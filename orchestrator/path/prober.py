@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ LOCALHOST = "localhost"
 TIMEOUT_S = 5.0
 KEPT = 64
 READ_BYTES = 65_536
+# linux/tcp.h: tcpi_rtt of struct tcp_info, in µs; right after connect(2) its only sample is the
+# handshake's.
+RTT, RTT_OFFSET = struct.Struct("=I"), 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Prober:
         self.phases: dict[Key, Histogram] = {
             (phase,): Histogram() for phase in ("connect", "ttfb", "total")
         }
+        self.handshake: dict[Key, Histogram] = {(): Histogram()}
         self.results: dict[Key, int] = {("ok",): 0, ("error",): 0}
 
     async def probe(self) -> None:
@@ -65,6 +70,8 @@ class Prober:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
             connection.settimeout(TIMEOUT_S)
             connection.connect((host, self._port))
+            connected_us = _now_us()
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + RTT.size)
             sent_us = _now_us()
             connection.sendall(
                 f"GET {self._path} HTTP/1.1\r\n{self._headers}Connection: close\r\n"
@@ -77,7 +84,8 @@ class Prober:
             done_us = _now_us()
         status = head.split(b" ", 2)[1] if head.startswith(b"HTTP/") else b""
         self.results["ok" if status.startswith(b"2") else "error",] += 1
-        self.phases["connect",].add(sent_us - begun_us)
+        self.phases["connect",].add(connected_us - begun_us)
+        self.handshake[()].add(RTT.unpack_from(info, RTT_OFFSET)[0])
         self.phases["ttfb",].add(first_us - sent_us)
         self.phases["total",].add(done_us - begun_us)
         self._sent[trace] = _Sent(trace, sent_us, first_us)

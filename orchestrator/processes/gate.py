@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -41,10 +42,12 @@ class Probes:
         told: set[Answer] = set()
         pause_s = FIRST_PAUSE_S
         while True:
+            begun_ns = time.monotonic_ns()
             answer = await ask(probe)
+            took_ns = time.monotonic_ns() - begun_ns
             self.last["answer"] = f"{probe.kind}: {answer.text}"
             if answer not in told:  # each new answer once: a probe may waver for long
-                self.emit(GateChecked(self.node, probe.kind, answer.passed, answer.text))
+                self.emit(GateChecked(self.node, probe.kind, answer.passed, answer.text, took_ns))
                 told.add(answer)
             if answer.passed:
                 return

@@ -91,6 +91,32 @@ def test_metrics_are_for_the_host_and_the_lab_alone(lab: World) -> None:
     assert lab.curl("http://10.0.0.1:9464/metrics", "-f", where="prometheus").code == 0
 
 
+def test_handshake_is_what_the_kernel_saw_of_connecting(lab: World) -> None:
+    """One for each request of our own that was answered; what we waited for it is longer."""
+
+    def told() -> tuple[float, float, float]:
+        look = scrape(lab)
+        connect = {"phase": "connect"}
+        count = look.value("ingress_handshake_seconds_count")
+        assert count == look.value("probe_duration_seconds_count", **connect)
+        spent_s = look.value("probe_duration_seconds_sum", **connect)
+        return count, look.value("ingress_handshake_seconds_sum"), spent_s
+
+    begun = told()
+    eventually(lambda: told()[0] >= begun[0] + 3)
+    count, handshake_s, spent_s = (b - a for a, b in zip(begun, told(), strict=True))
+    assert count * 1e-6 < handshake_s < spent_s
+
+
+def test_probe_times_of_the_set_up_are_told(lab: World) -> None:
+    look = scrape(lab)
+    for each in ("tcp", "http", "redis", "postgres", "check"):
+        labels = {"type": each, "result": "passed"}
+        count = look.value("readiness_probe_duration_seconds_count", **labels)
+        assert count == look.value("readiness_probes_total", **labels) > 0
+        assert look.value("readiness_probe_duration_seconds_sum", **labels) > 0
+
+
 def test_exemplar_leads_to_the_trace_of_a_request_of_its_bucket(lab: World) -> None:
     lab.curl("http://localhost:8080/api/products/2").ok()
 

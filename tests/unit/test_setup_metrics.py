@@ -13,6 +13,7 @@ from orchestrator.events import (
     Action,
     DriftFound,
     Event,
+    GateChecked,
     Outcome,
     Record,
     RunFinished,
@@ -120,6 +121,34 @@ def test_phases_of_a_node_add_up_and_show_delay_and_backoff(metrics: SetupMetric
     assert found["orchestrator_last_run_success", "up"] == 1
     assert found["orchestrator_last_run_duration_seconds", "up"] == pytest.approx(0.965)
     assert found["orchestrator_node_state", "service:a", "ready"] == 1
+
+
+def test_probes_are_counted_and_those_that_asked_timed(metrics: SetupMetrics) -> None:
+    told = up(procfs.boot_id())
+    answers = [
+        GateChecked("service:a", "notify", True, "READY=1"),  # pushed: nobody asked
+        GateChecked("service:a", "tcp", False, "refused", MS // 2),
+        GateChecked("service:a", "tcp", True, "accepted", 2 * MS),
+        GateChecked("service:a", "tcp", True, "of a journal of before"),
+        GateChecked("service:a", "http", True, "200", 30 * MS),
+        GateChecked("service:a", "http", True, "200 again", 3000 * MS),
+    ]
+    told[-2:-2] = [(300, each) for each in answers]
+    metrics.take(records("one", told))
+    found = values(metrics)
+    name = "orchestrator_readiness_probe_duration_seconds"
+    shown = {key[1:]: value for key, value in found.items() if key[0] == f"{name}_bucket"}
+    assert shown == {
+        **dict.fromkeys([(le, "failed", "tcp") for le in ("0.001", "0.01", "0.1", "+Inf")], 1),
+        ("0.001", "passed", "tcp"): 0,
+        **dict.fromkeys([(le, "passed", "tcp") for le in ("0.01", "0.1", "+Inf")], 1),
+        **dict.fromkeys([(le, "passed", "http") for le in ("0.001", "0.01")], 0),
+        ("0.1", "passed", "http"): 1,
+        ("+Inf", "passed", "http"): 2,
+    }
+    assert found[f"{name}_sum", "passed", "http"] == pytest.approx(3.03)
+    assert found["orchestrator_readiness_probes_total", "passed", "tcp"] == 2
+    assert found["orchestrator_readiness_probes_total", "passed", "notify"] == 1
 
 
 def test_run_without_a_change_does_not_hide_the_one_that_built(metrics: SetupMetrics) -> None:
