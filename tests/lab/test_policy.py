@@ -279,8 +279,18 @@ def test_two_labs_on_one_host_do_not_reach_each_other(watched: World, other: Wor
     assert set(attempt_all(open_).values()) == {CONNECTED}
 
 
+def guarded(world: World, bridge: str) -> int:
+    """Packets from the bridge to the loopback's addresses that the rule in raw dropped so far."""
+    for line in world.on_host("iptables", "-t", "raw", "-vnxL").ok().out.splitlines():
+        packets, _, target, *rest = line.split() or [""] * 4
+        if target == "DROP" and {bridge, "127.0.0.0/8"} <= set(rest):
+            return int(packets)
+    raise AssertionError(f"no guard of {bridge}")
+
+
 def test_localhost_of_the_host_is_nobody_elses(watched: World, other: World) -> None:
-    """route_localnet is on for the bridges: CVE-2020-8558."""
+    """route_localnet is on for the bridges: CVE-2020-8558. Two rules refuse who uses that, each
+    of them alone."""
     host = watched.host
     inside = f"{host}.villain"
     attempts = {
@@ -292,13 +302,23 @@ def test_localhost_of_the_host_is_nobody_elses(watched: World, other: World) -> 
         watched.direct("ip", "-n", namespace, "route", "add", "127.0.0.1", "via", gateway).ok()
         words = ("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
         watched.direct("ip", "netns", "exec", namespace, *words).ok()
+
+    def flush(table: str, chain: str) -> None:
+        other.on_host("iptables", "-t", table, "-F", chain).ok()
+
     try:
         with listeners(host, "127.0.0.1/2223/tcp"):
             tried = [attempt for _, attempt in attempts.values()]
             assert CONNECTED not in attempt_all(tried).values()
-            # Without our rules it is open to the neighbour: the attempt is a real one.
-            for table, chain in (("raw", "PREROUTING"), ("filter", "INPUT")):
-                other.on_host("iptables", "-t", table, "-F", chain).ok()
+            flush("filter", "INPUT")
+            before = guarded(other, "br-other")
+            assert CONNECTED not in attempt_all(tried).values()
+            assert guarded(other, "br-other") > before
+            other.orchestrator("replay").ok()
+            flush("raw", "PREROUTING")
+            assert CONNECTED not in attempt_all(tried).values()
+            # Without both it is open to the neighbour: the attempt is a real one.
+            flush("filter", "INPUT")
             assert attempt_all(tried[:1])[tried[0]] == CONNECTED
     finally:
         other.orchestrator("replay").ok()
