@@ -28,6 +28,7 @@ from orchestrator.events import (
     StepGivenUp,
     encode,
 )
+from orchestrator.logorder import merged
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.console import line
@@ -157,8 +158,8 @@ def _in_words(record: Record) -> str:
 def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> None:
     """What services and jobs wrote, each line with its node's name before it.
 
-    The last lines of each, one node after the other, since not every program says when it wrote
-    what; with --follow then everything as it is written.
+    The last lines of each, in the order of the times that they say; with --follow then
+    everything as it is written.
     """
     app = target.open()
     chosen = [_log_name(app, name) for name in names] or [
@@ -171,18 +172,26 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> No
         from orchestrator.errors import HostError
 
         raise HostError(f"cannot read {app.lab.state_dir}", mend="run it with sudo")
-    offsets: dict[str, int] = {}
-    for name, path in files.items():
-        lines, offsets[name] = _last_lines(path, count)
-        for text in lines:
-            click.echo(f"{name:{width}} | {clean(text)}")
+    last = {name: _last_lines(path, count) for name, path in files.items()}
+    lines = {name: found for name, (found, _) in last.items()}
+    offsets = {name: offset for name, (_, offset) in last.items()}
     with contextlib.suppress(KeyboardInterrupt):
-        while follow:
-            for name, path in files.items():
-                for text in _new_lines(path, offsets, name):
-                    click.echo(f"{name:{width}} | {clean(text)}")
+        while True:
+            for name, text in merged(lines, {name: _ended_s(path) for name, path in files.items()}):
+                click.echo(f"{name:{width}} | {clean(text)}")
+            if not follow:
+                return
             sys.stdout.flush()
             time.sleep(LOG_POLL_S)
+            lines = {name: list(_new_lines(path, offsets, name)) for name, path in files.items()}
+
+
+def _ended_s(log: Path) -> float:
+    """When something was last written to it."""
+    try:
+        return log.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _log_name(app: App, name: str) -> str:

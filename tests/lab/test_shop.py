@@ -14,6 +14,7 @@ from names import next_name
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, run
 
 from orchestrator.events import EVENTS
+from orchestrator.logorder import written_s
 
 SERVICES = {
     "nginx-lb": "10.0.0.10",
@@ -352,6 +353,17 @@ def test_job_that_is_no_node_is_told_from_an_unknown_one(shop: World) -> None:
     assert told.code == 2
     assert "runs only when secrets are rotated" in told.err
     assert shop.orchestrator("logs", "redis-accounts").code == 0
+
+
+def test_logs_are_told_in_the_order_of_their_times(shop: World) -> None:
+    shop.curl("http://localhost:8080/health").ok()
+    rows = [line.split(" | ", 1) for line in shop.orchestrator("logs").ok().out.splitlines()]
+    times = [at_s for _, text in rows if (at_s := written_s(text)) is not None]
+    assert len(times) > 20
+    assert times == sorted(times)
+    # Those of PostgreSQL, the first to start, lie before and after others'.
+    names = [name.strip() for name, _ in rows]
+    assert len(list(itertools.groupby(names))) > len(set(names))
 
 
 def test_second_lab_with_the_same_addresses_runs_beside_the_first(

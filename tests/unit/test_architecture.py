@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
-PURE = {"events", "errors", "needs", "lab", "resource", "document"}
+PURE = {"events", "errors", "needs", "lab", "logorder", "resource", "document"}
 PURE |= {"exposition", "fields", "readiness", "spec", "stackfile", "presence", "terminal"}
 BANNED = {
     "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
