@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 
-from orchestrator.flows import HOST, OUTSIDE, Flow, flows_of
+from orchestrator.flows import HOST, OUTSIDE, TCP, Flow, flows_of
 from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.guard import Guard, Port
 from orchestrator.kernel.hostpolicy import Net, Outbound
@@ -96,12 +96,25 @@ def policies_of(stack: Stack, lab: Lab) -> list[Policy]:
             if flow.target == label
             for admission in _admissions(stack, name, flow)
         ]
-        rules_of[label] = tuple(policy_rules(lab.chain_prefix, lab.mark, admissions))
+        tracked = _is_tracked(stack, name, flows)
+        made = policy_rules(lab.chain_prefix, lab.mark, admissions, is_tracked=tracked)
+        rules_of[label] = tuple(made)
     encoder = Encoder(lab.chain_prefix, [rule for each in rules_of.values() for rule in each])
     return [
         Policy(lab.chain_prefix, wanted, label, NETNS_DIR / lab.namespace(label), encoder)
         for label, wanted in rules_of.items()
     ]
+
+
+def _is_tracked(stack: Stack, home: str, flows: Sequence[Flow]) -> bool:
+    """Whether answers can come that are neither TCP's nor a ping's, or errors from afar, such as
+    that a packet is too large for some link on the way."""
+    label = stack.namespace_of(home)
+    return stack.services[home].outbound != "denied" or any(
+        (flow.source == label and flow.protocol != TCP)
+        or (flow.target == label and flow.source == OUTSIDE)
+        for flow in flows
+    )
 
 
 def _admissions(stack: Stack, home: str, flow: Flow) -> Iterator[Admission]:

@@ -31,15 +31,20 @@ networks: {br-app: {address: 10.0.0.1/16}}
 services:
   one: {networks: {br-app: 10.0.0.30}}
   two: {networks: {br-app: 10.0.0.50}}
-flows: [{from: one, to: two, ports: [6379/tcp], why: measured}]
+  three: {networks: {br-app: 10.0.0.60}, outbound: denied}
+  four: {networks: {br-app: 10.0.0.70}, outbound: denied}
+flows:
+  - {from: one, to: two, ports: [6379/tcp], why: measured}
+  - {from: three, to: four, ports: [6379/tcp], why: measured}
 """
-TARGET, PORT = "10.0.0.50", 6379
+TARGET, DENIED_TARGET, PORT = "10.0.0.50", "10.0.0.70", 6379
 MESSAGE = b"x" * 200
 CALLS = 200  # of one turn
 ROUND_S = 4.0
 BARE, LOCAL = "loopback, no rules", "loopback, its namespace's policy"
 VETH, BRIDGE = "a veth pair", "two veth pairs and the bridge"
 GUARD, ALL = "bridge, guard at the port", "bridge, guard, policies: all of a lab"
+DENIED = "the same, services without `outbound`"
 FILTERED = "all of it where br_netfilter is on"
 NOTE = (
     f"A message of {len(MESSAGE)} bytes, to and fro over one TCP connection, both ends in one "
@@ -118,9 +123,8 @@ def pair() -> Iterator[tuple[Path, Path]]:
             run("ip", "netns", "delete", name)
 
 
-def between_services(world: World) -> Call:
-    one, two = (NETNS_DIR / f"{world.host}.{name}" for name in ("one", "two"))
-    return Call(one, two, TARGET)
+def between(world: World, source: str, target: str, address: str) -> Call:
+    return Call(*(NETNS_DIR / f"{world.host}.{name}" for name in (source, target)), address)
 
 
 def measure(rounds: int) -> Section:
@@ -131,14 +135,16 @@ def measure(rounds: int) -> Section:
         one, two = up.enter_context(pair())
         whole = up.enter_context(lab(home))
         local = NETNS_DIR / f"{whole.host}.two"
+        ways = "one", "two", TARGET
         calls = {
             BARE: Call(one, one, "127.0.0.1"),
             LOCAL: Call(local, local, "127.0.0.1"),
             VETH: Call(one, two, TARGET),
-            BRIDGE: between_services(up.enter_context(lab(home, "guard", "policy"))),
-            GUARD: between_services(up.enter_context(lab(home, "policy"))),
-            ALL: between_services(whole),
-            FILTERED: between_services(up.enter_context(lab(home, has_filter=True))),
+            BRIDGE: between(up.enter_context(lab(home, "guard", "policy")), *ways),
+            GUARD: between(up.enter_context(lab(home, "policy")), *ways),
+            ALL: between(whole, *ways),
+            DENIED: between(whole, "three", "four", DENIED_TARGET),
+            FILTERED: between(up.enter_context(lab(home, has_filter=True)), *ways),
         }
         here = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {max(here)})

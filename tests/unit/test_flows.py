@@ -117,6 +117,28 @@ def test_what_begins_nothing_comes_first_and_what_is_not_declared_is_refused_las
         assert all(len(rule.comment) <= 255 and rule.why for rule in rules)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "is_tracked"),
+    [
+        ("72/udp]", "72]", False),
+        ("", "", True),  # a flow by UDP has answers
+        ("72/udp], why: they talk}", "72]}\n  - {from: far, to: host, ports: [53/udp]}", True),
+        ("72/udp], why: they talk}", "72]}\n  - {from: both, to: far, ports: [53/udp]}", False),
+        ("command: [x], outbound: denied", "command: [x], outbound: [443]", True),
+        ("outbound: denied", "outbound: denied, ports: ['9:9']", True),  # errors from afar
+    ],
+)
+def test_connections_are_tracked_where_something_can_be_asked(
+    old: str, new: str, *, is_tracked: bool
+) -> None:
+    changed = TEXT.replace(old, new, 1) if old else TEXT
+    if "outbound" in old:
+        changed = changed.replace("72/udp", "72")
+    assert changed != TEXT or not old
+    (far,) = [policy for policy in policies_of(stack(changed), LAB) if policy.label == "far"]
+    assert any("conntrack" in rule.line() for rule in far.wanted) is is_tracked
+
+
 def test_way_out_is_narrowed_before_the_network_is_let_out() -> None:
     assert outbound_of(stack()) == [
         Outbound("store", "br-a", IPv4Address("10.1.0.30"), (("tcp", 443), ("udp", 53))),
