@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 from collections import deque
@@ -28,6 +29,7 @@ from orchestrator.terminal import whole_lines
 LOG_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000  # a larger log is put aside as NAME.log.1 at the next start
 KILL_DEADLINE_S = 10.0
+OPEN_FILES = 16_384  # by each process
 
 
 @dataclass(slots=True)
@@ -149,12 +151,21 @@ def _start(
             raise ProcessError(node, "start", reason, log=tail(log, since=log_start)) from error
         try:
             group.confine([pid], entered=True)
+            _limit_files(pid)
         except OSError as error:
             _send(pid, signal.SIGKILL)  # rather none than one without limits
             waiter.wait()
             raise ProcessError(node, "limit", str(error)) from error
     seen = procfs.stat(pid)
     return Child(pid, seen.start_ticks if seen else 0, waiter, log, log_start)
+
+
+def _limit_files(pid: int) -> None:
+    """Neither so few as a person's shell has, nor without end, whoever starts us. Only here, and
+    never put back: a program whose limit somebody lowered is for the supervisor to find."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # it has ours
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
 
 
 def _pipe(until: contextlib.ExitStack) -> tuple[BinaryIO, BinaryIO]:

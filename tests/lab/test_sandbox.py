@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rig import eventually, run
+
+from orchestrator.processes.child import OPEN_FILES
 
 if TYPE_CHECKING:
     from rig import Done, World
@@ -37,7 +41,7 @@ jobs:
 """
 
 THIEF = '''
-import ctypes, errno, json, os, pathlib, signal, socket, threading
+import ctypes, errno, json, os, pathlib, resource, signal, socket, threading
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE = 56 if os.uname().machine == "x86_64" else 220
@@ -91,6 +95,7 @@ print(json.dumps({
     "setuid": call("setuid", 0),
     "vsock": attempt(lambda: socket.socket(40, socket.SOCK_STREAM)),
     "packet": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE),
     "devour": devour(),
     "threads": threads(),
 }))
@@ -125,6 +130,22 @@ def test_program_in_its_sandbox_finds_nothing_to_steal_or_break(
     assert found["vsock"] == EAFNOSUPPORT
     assert found["threads"] < 20
     assert found["devour"] == -SIGKILL
+    most = min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    assert found["files"] == [most, most]
+
+
+def test_number_of_open_files_does_not_hang_on_who_starts_it(
+    world: World, write_stack: Write
+) -> None:
+    """A person's shell has few."""
+    stack = write_stack(STACK.partition("jobs:")[0])
+    few = ("bash", "-ec", 'ulimit -S -n 256; exec "$@"', "-")
+    run(*few, *world.words("up", stack=stack)).ok()
+    eventually(lambda: len(world.sandbox_pids("victim")) == 3)
+    files = Path(f"/proc/{max(world.sandbox_pids('victim'))}/limits")
+
+    most = str(min(OPEN_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    assert re.findall(r"Max open files +(\d+) +(\d+)", files.read_text()) == [(most, most)]
 
 
 def test_limits_are_put_back_under_a_running_program(world: World, write_stack: Write) -> None:
