@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
+from pathlib import Path
 
 from orchestrator.flows import HOST, OUTSIDE, TCP, Flow, flows_of
 from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.guard import Guard, Port
 from orchestrator.kernel.hostpolicy import Net, Outbound
 from orchestrator.kernel.iptables import Rule
-from orchestrator.kernel.nat import Publication, rules
+from orchestrator.kernel.nat import Nat, Publication, rules
 from orchestrator.kernel.policy import Admission, Policy, policy_rules
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
@@ -82,10 +83,23 @@ def guard_of(stack: Stack, lab: Lab, emit: Emit) -> Guard:
     return Guard(lab.chain_prefix, lab.mark, tuple(ports), emit)
 
 
-def policies_of(stack: Stack, lab: Lab) -> list[Policy]:
-    """One for each namespace."""
+def rules_of(stack: Stack, lab: Lab, memory: Path) -> tuple[Nat, list[Policy]]:
+    """The rules of the host and of each namespace, with one encoder for all."""
+    host = host_rules_of(stack, lab)
+    inside = namespace_rules_of(stack, lab)
+    everything = [rule for rules in (host, *inside.values()) for rule in rules]
+    encoder = Encoder(lab.chain_prefix, everything)
+    policies = [
+        Policy(lab.chain_prefix, wanted, label, NETNS_DIR / lab.namespace(label), encoder)
+        for label, wanted in inside.items()
+    ]
+    return Nat(lab.chain_prefix, host, memory, encoder), policies
+
+
+def namespace_rules_of(stack: Stack, lab: Lab) -> dict[str, tuple[Rule, ...]]:
+    """The rules in each namespace."""
     flows = flows_of(stack)
-    rules_of: dict[str, tuple[Rule, ...]] = {}
+    found: dict[str, tuple[Rule, ...]] = {}
     for name, service in stack.services.items():
         if not service.networks:
             continue
@@ -98,12 +112,8 @@ def policies_of(stack: Stack, lab: Lab) -> list[Policy]:
         ]
         tracked = _is_tracked(stack, name, flows)
         made = policy_rules(lab.chain_prefix, lab.mark, admissions, is_tracked=tracked)
-        rules_of[label] = tuple(made)
-    encoder = Encoder(lab.chain_prefix, [rule for each in rules_of.values() for rule in each])
-    return [
-        Policy(lab.chain_prefix, wanted, label, NETNS_DIR / lab.namespace(label), encoder)
-        for label, wanted in rules_of.items()
-    ]
+        found[label] = tuple(made)
+    return found
 
 
 def _is_tracked(stack: Stack, home: str, flows: Sequence[Flow]) -> bool:

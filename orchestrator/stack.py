@@ -14,7 +14,6 @@ from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import Problem, SpecError
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
-from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
@@ -22,7 +21,7 @@ from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, partings
 from orchestrator.lab import Lab
 from orchestrator.linux import NETNS_DIR
 from orchestrator.naming import hosts_for, resolver
-from orchestrator.policies import guard_of, host_rules_of, policies_of
+from orchestrator.policies import guard_of, rules_of
 from orchestrator.processes.cgroup import Group, Limits
 from orchestrator.processes.check import Milestone
 from orchestrator.processes.files import Folder
@@ -169,7 +168,8 @@ class Compiler:
         return self._hosts[own]
 
     def _rules(self) -> list[Node]:
-        prefix, wanted = self.lab.chain_prefix, host_rules_of(self.stack, self.lab)
+        tables = self.host_memory / f"tables-{self.lab.name}"
+        nat, policies = rules_of(self.stack, self.lab, tables)
         forwarding = Sysctl(
             "net.ipv4.ip_forward",
             "1",
@@ -178,14 +178,13 @@ class Compiler:
             self._foreign_bridges,
             self.emit,
         )
-        nat = Nat(prefix, wanted, self.host_memory / f"tables-{self.lab.name}")
         guard = guard_of(self.stack, self.lab, self.emit)
         # A policy judges by the source address, which the guard makes true.
-        policies = [
+        judging = [
             self._node(each, {f"netns:{each.label}": Stage.READY, guard.name: Stage.READY})
-            for each in policies_of(self.stack, self.lab)
+            for each in policies
         ]
-        return [self._node(each, {}) for each in (forwarding, nat, guard)] + policies
+        return [self._node(each, {}) for each in (forwarding, nat, guard)] + judging
 
     def _foreign_bridges(self) -> set[str]:
         """Bridges of others: who has one needs forwarding."""

@@ -1,8 +1,8 @@
-"""Rules of iptables' nft variant: encoded by it once, written to each namespace without it.
+"""Rules of iptables' nft variant: encoded by it once, written without it wherever they belong.
 
-iptables-restore is asked for all rules at once, in a namespace that ends with the question; a
-process in each would take longer than the rest of a network. What cannot be written that way
-(OSError) can still be given to iptables-restore.
+iptables-restore is asked for all rules of a lab at once, in a namespace that ends with the
+question; a process in each place would take longer than the rest of a network. What cannot be
+written that way (OSError) can still be given to iptables-restore.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import linux
@@ -22,56 +23,80 @@ from orchestrator.kernel.nftables import IPV4, message, named, number
 from orchestrator.kernel.ruleset import RuleSet
 
 PROTOCOL = re.compile(r"(?:^| )-p (\w+)")
-LOCAL_IN, PRIORITY, ACCEPT = 1, 0, 1  # NF_INET_LOCAL_IN, NF_IP_PRI_FILTER, NF_ACCEPT
-CREATE = nftables.NLM_F_CREATE
+CREATE, APPEND = nftables.NLM_F_CREATE, nftables.NLM_F_APPEND
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Attributes of a table's built-in chains by name, and of its rules by line."""
+
+    built_in: dict[str, bytes]
+    rules: dict[str, bytes]
 
 
 class Encoder:
-    """Knows rules of INPUT and of chains of ours as nf_tables takes them."""
+    """Knows rules, and the built-in chains that hooks of ours stand in, as nf_tables has them."""
 
     def __init__(self, prefix: str, rules: Sequence[Rule]) -> None:
-        distinct = {rule.line(): rule for rule in rules}  # many namespaces have the same
+        distinct = {(rule.table, rule.line()): rule for rule in rules}  # many have the same
         self._all = RuleSet(prefix, tuple(distinct.values()))
-        self._known: dict[str, bytes] = {}
+        self._known: dict[str, Encoded] = {}  # by table
         self._lock = asyncio.Lock()
 
-    async def write(self, wanted: RuleSet, namespace: Path) -> None:
-        """Puts the rules into a namespace without a table `filter`: all of them or none.
-        Raises OSError, ResourceError, HostError."""
+    async def write(
+        self,
+        wanted: RuleSet,
+        namespace: Path | None = None,
+        live: Collection[tuple[str, str]] = (),
+    ) -> None:
+        """Puts the rules into a namespace that has none of them, but may have the (table, chain)
+        of others: all of them or none. Raises OSError, ResourceError, HostError."""
         async with self._lock:
             if not self._known:
                 self._known = await linux.in_thread(_encoded, self._all)
-        table = named(1, "filter")
-        hook = attribute(4, number(1, LOCAL_IN) + number(2, PRIORITY)) + number(5, ACCEPT)
-        chains = [named(3, name) for name in wanted.chains("filter")]
-        chains.append(named(3, "INPUT") + hook + named(7, "filter"))
-        changes = [message(nftables.NEW_TABLE, CREATE | nftables.NLM_F_EXCL, IPV4, table)]
-        changes += [message(nftables.NEW_CHAIN, CREATE, IPV4, table + each) for each in chains]
-        for rule in wanted.wanted:
-            last = nftables.NLM_F_ACK if rule is wanted.wanted[-1] else 0
-            flags = CREATE | nftables.NLM_F_APPEND | last
-            body = table + named(2, rule.chain) + self._known[rule.line()]
-            changes.append(message(nftables.NEW_RULE, flags, IPV4, body))
-        nftables.commit(changes, namespace)
+        changes = [each for table in wanted.tables for each in self._table(wanted, table, live)]
+        nftables.commit([*changes[:-1], nftables.acknowledged(changes[-1])], namespace)
+
+    def _table(self, wanted: RuleSet, table: str, live: Collection[tuple[str, str]]) -> list[bytes]:
+        known, at = self._known[table], named(1, table)
+        alone = 0 if any(name == table for name, _ in live) else nftables.NLM_F_EXCL
+        found = [message(nftables.NEW_TABLE, CREATE | alone, IPV4, at)]
+        chains = [named(3, name) for name in wanted.chains(table)]
+        hooks = wanted.hooks(table)
+        chains += [
+            named(3, name) + known.built_in[name]
+            for name in dict.fromkeys(rule.chain for rule in hooks)
+            if (table, name) not in live
+        ]
+        found += [message(nftables.NEW_CHAIN, CREATE, IPV4, at + each) for each in chains]
+        own = [rule for rule in wanted.wanted if rule.table == table and rule not in hooks]
+        # Each hook goes before all that is in its chain, so the last of them goes first.
+        for rule, place in [*((r, 0) for r in reversed(hooks)), *((r, APPEND) for r in own)]:
+            body = at + named(2, rule.chain) + known.rules[rule.line()]
+            found.append(message(nftables.NEW_RULE, CREATE | place, IPV4, body))
+        return found
 
 
-def _encoded(rules: RuleSet) -> dict[str, bytes]:
-    """The attributes of each rule by its line. For a thread of its own."""
+def _encoded(rules: RuleSet) -> dict[str, Encoded]:
+    """What each table takes. For a thread of its own."""
     here = linux.own_namespace()
     try:
         linux.unshare_net()
         try:
             iptables.restore_here(rules.replacement(NO_TABLES))
-            by_chain = nftables.encoded(IPV4, "filter")
+            made = {table: nftables.encoded(IPV4, table) for table in rules.tables}
         finally:
             linux.setns(here)
     finally:
         os.close(here)
     found = {}
-    for chain, encoded in by_chain.items():
-        lines = [rule for rule in rules.wanted if rule.chain == chain]
-        for rule, attributes in zip(lines, encoded, strict=True):
-            found[rule.line()] = attributes + _compatibility(rule)
+    for table, (built_in, by_chain) in made.items():
+        known: dict[str, bytes] = {}
+        for chain, encoded in by_chain.items():
+            lines = [r for r in rules.wanted if (r.table, r.chain) == (table, chain)]
+            for rule, attributes in zip(lines, encoded, strict=True):
+                known[rule.line()] = attributes + _compatibility(rule)
+        found[table] = Encoded(built_in, known)
     return found
 
 

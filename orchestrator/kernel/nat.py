@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
 from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.hostpolicy import Net, Outbound, host_rules, way_out
-from orchestrator.kernel.iptables import NO_TABLES, Rule, Tables
+from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.policy import Admission
 from orchestrator.kernel.ruleset import RuleSet
 from orchestrator.linux import appear
@@ -254,33 +255,43 @@ class Nat(RuleSet):
     """
 
     memory: Path
+    encoder: Encoder = field(compare=False, repr=False)
 
     @property
     def name(self) -> str:
         return "nat:rules"
 
     async def observe(self) -> Observation:
-        live = await self._live()
-        wrong = self.differences(live)
-        if not wrong:
-            return Observation(State.PRESENT)
-        if not self.traces(live):
-            if self.memory.exists():
-                return Observation(State.PARTIAL, "empty tables that we made are still there")
-            return Observation(State.ABSENT)
-        return Observation(State.PARTIAL, "; ".join(wrong))
+        if self._chains() is None:
+            live = await iptables.save()
+            wrong = self.differences(live)
+            if not wrong:
+                return Observation(State.PRESENT)
+            if self.traces(live):
+                return Observation(State.PARTIAL, "; ".join(wrong))
+        if self.memory.exists():
+            return Observation(State.PARTIAL, "empty tables that we made are still there")
+        return Observation(State.ABSENT)
 
-    async def _live(self) -> Tables:
-        """Without a process where there is nothing to ask for."""
+    def _chains(self) -> set[tuple[str, str]] | None:
+        """(table, chain) of everybody, where none of ours is there; None: ask iptables. Asking
+        the kernel costs no process."""
+        if not iptables.is_nft():
+            return None
         try:
-            if iptables.is_nft() and not {*self.tables} & {*nftables.tables(nftables.IPV4)}:
-                return NO_TABLES
+            there = nftables.chains(nftables.IPV4)
         except OSError:
-            pass  # the question goes to iptables-save then
-        return await iptables.save()
+            return None
+        ours = {(table, name) for table in self.tables for name in self.chains(table)}
+        return there if there.isdisjoint(ours) else None
 
     async def ensure(self) -> Outcome:
-        live = await self._live()
+        if (there := self._chains()) is not None:
+            self._remember(nftables.tables(nftables.IPV4))
+            with suppress(OSError):
+                await self.encoder.write(self, live=there)
+                return Outcome.CHANGED
+        live = await iptables.save()
         if not self.differences(live):
             return Outcome.UNCHANGED
         await self._replace(live)
@@ -292,20 +303,19 @@ class Nat(RuleSet):
         return Outcome.CHANGED
 
     async def _replace(self, live: Tables) -> None:
-        if not self.memory.exists():
-            missing = [table for table in self.tables if table not in live.chains]
-            appear(self.memory, "\n".join(missing))
+        self._remember(live.chains)
         await iptables.restore(self.replacement(live))
+
+    def _remember(self, there: Collection[str]) -> None:
+        """Which tables were not there before us."""
+        if not self.memory.exists():
+            missing = [table for table in self.tables if table not in there]
+            appear(self.memory, "\n".join(missing))
 
     async def is_absent(self) -> bool:
         if self.memory.exists():
             return False
-        with suppress(OSError):
-            if iptables.is_nft():
-                return nftables.chains(nftables.IPV4).isdisjoint(
-                    (table, name) for table in self.tables for name in self.chains(table)
-                )
-        return not self.traces(await iptables.save())
+        return self._chains() is not None or not self.traces(await iptables.save())
 
     async def remove(self) -> Outcome:
         made = self.memory.read_text().split() if self.memory.exists() else []

@@ -41,7 +41,7 @@ RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CHAIN = 2, 2, 2
-CHAIN_HOOK, CHAIN_POLICY, ACCEPT = 4, 5, 1  # NFTA_CHAIN_, NF_ACCEPT
+CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, ACCEPT = 4, 5, 7, 1  # NFTA_CHAIN_, NF_ACCEPT
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
@@ -94,6 +94,12 @@ def message(kind: int, flags: int, family: int, body: bytes) -> bytes:
     return request(SUBSYSTEM << 8 | kind, flags, struct.pack("=BBH", family, 0, 0) + body)
 
 
+def acknowledged(change: bytes) -> bytes:
+    """The message, to be answered also if all is well."""
+    length, kind, flags, sequence, port = HEADER.unpack_from(change)
+    return HEADER.pack(length, kind, flags | NLM_F_ACK, sequence, port) + change[HEADER.size :]
+
+
 def named(kind: int, name: str) -> bytes:
     """An attribute that is a zero-terminated text."""
     return attribute(kind, name.encode() + b"\0")
@@ -142,16 +148,25 @@ def chains(family: int, namespace: Path | None = None) -> set[tuple[str, str]]:
     return {(text(parts.get(CHAIN_TABLE)), text(parts.get(CHAIN_NAME))) for parts in found}
 
 
-def encoded(family: int, table: str) -> dict[str, list[bytes]]:
-    """What each rule of each chain does and is called, as attributes of a rule. For the calling
-    thread's namespace. Raises OSError."""
-    found: dict[str, list[bytes]] = {}
+def encoded(family: int, table: str) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+    """Of each chain with a hook what it is, and what each rule of each chain does and is called,
+    as attributes to make them with. For the calling thread's namespace. Raises OSError."""
+    hooked: dict[str, bytes] = {}
+    rules: dict[str, list[bytes]] = {}
     with _channel() as channel:
+        for parts in _dump(channel, GET_CHAIN, family, named(CHAIN_TABLE, table)):
+            if text(parts.get(CHAIN_TABLE)) == table and CHAIN_HOOK in parts:
+                hooked[text(parts.get(CHAIN_NAME))] = _picked(
+                    parts, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE
+                )
         for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table)):
-            kept = [kind for kind in (RULE_EXPRESSIONS, RULE_USERDATA) if kind in parts]
-            body = b"".join(attribute(kind, parts[kind]) for kind in kept)
-            found.setdefault(text(parts.get(RULE_CHAIN)), []).append(body)
-    return found
+            body = _picked(parts, RULE_EXPRESSIONS, RULE_USERDATA)
+            rules.setdefault(text(parts.get(RULE_CHAIN)), []).append(body)
+    return hooked, rules
+
+
+def _picked(parts: dict[int, bytes], *kinds: int) -> bytes:
+    return b"".join(attribute(kind, parts[kind]) for kind in kinds if kind in parts)
 
 
 def elements(family: int, table: str, name: str, namespace: Path | None = None) -> list[bytes]:

@@ -32,7 +32,8 @@ class RuleSet:
         names = [name for rule in rules for name in (rule.chain, rule.target)]
         return [name for name in dict.fromkeys(names) if name.startswith(f"{self.prefix}-")]
 
-    def _hooks(self, table: str) -> list[Rule]:
+    def hooks(self, table: str) -> list[Rule]:
+        """Rules of ours in built-in chains, which lead into chains of ours."""
         chains = self.chains(table)
         return [r for r in self.wanted if r.table == table and r.chain not in chains]
 
@@ -55,7 +56,7 @@ class RuleSet:
 
     def _late_hooks(self, live: Tables) -> list[str]:
         """Where ours must be the first rules: those that come before them."""
-        hooked = {rule.chain for rule in self._hooks("filter")}
+        hooked = {rule.chain for rule in self.hooks("filter")}
         wrong = []
         for chain in FIRST_IN:
             lines = [line for line in live.lines("filter") if chain_of(line) == chain]
@@ -79,7 +80,7 @@ class RuleSet:
             # Naming a chain makes it, or empties it: iptables-restore(8) with --noflush.
             text += [f":{name} - [0:0]" for name in self.chains(table)]
             text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
-            for hook in reversed(self._hooks(table)):
+            for hook in reversed(self.hooks(table)):
                 text.append(hook.line().replace(f"-A {hook.chain}", f"-I {hook.chain} 1", 1))
             chains = self.chains(table)
             text += [r.line() for r in self.wanted if r.table == table and r.chain in chains]

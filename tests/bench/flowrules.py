@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 from orchestrator.app import open_app
-from orchestrator.policies import guard_of, policies_of
+from orchestrator.policies import guard_of, rules_of
 
 
 async def main(path: str, host: str) -> None:
     nowhere = Path("/nonexistent")  # rules are known by name, and leave nothing in files
     app = open_app(Path(path), host=host, state_root=nowhere, run_root=nowhere)
-    rules = [guard_of(app.stack, app.lab, lambda _: None), *policies_of(app.stack, app.lab)]
+    policies = rules_of(app.stack, app.lab, nowhere)[1]
+    rules = [guard_of(app.stack, app.lab, lambda _: None), *policies]
     for line in sys.stdin:
         verb, *kinds = line.split()
         for each in rules:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.iptables import NO_TABLES
+from orchestrator.kernel.nat import Net, Publication
+from orchestrator.kernel.nat import rules as rules_of_host
 from orchestrator.kernel.policy import Admission, policy_rules
 from orchestrator.kernel.ruleset import RuleSet
 
@@ -188,33 +190,66 @@ def test_policy_shows_each_flow_with_rule_and_counter(watched: World) -> None:
     )
 
 
-def test_rules_are_written_as_iptables_would_write_them() -> None:
+Rows = dict[tuple[str, str], list[tuple[object, bytes]]]
+
+
+def rows_of_all_tables() -> Rows:
+    """(table, chain) → its rules, in the calling thread's namespace; chains without rules too."""
+    found: Rows = {chain: [] for chain in nftables.chains(nftables.IPV4)}
+    for table in nftables.tables(nftables.IPV4):
+        if content := nftables.read(nftables.IPV4, table):
+            for rule in content.rules:
+                found[table, rule.chain].append((rule.expressions, rule.userdata))
+    return found
+
+
+def both_ways(wanted: RuleSet, encoder: Encoder, others: str) -> tuple[Rows, Rows]:
+    """The rules as we write them and as iptables-restore does, beside those of others."""
+
+    def written() -> Rows:
+        linux.unshare_net()
+        iptables.restore_here(others)
+        live = nftables.chains(nftables.IPV4)
+        asyncio.run(encoder.write(wanted, Path("/proc/thread-self/ns/net"), live))
+        return rows_of_all_tables()
+
+    def restored() -> Rows:
+        linux.unshare_net()
+        iptables.restore_here(others)
+        iptables.restore_here(wanted.replacement(NO_TABLES))
+        return rows_of_all_tables()
+
+    with ThreadPoolExecutor(max_workers=1) as alone:
+        return alone.submit(written).result(), alone.submit(restored).result()
+
+
+OTHERS = """*filter
+:FORWARD DROP [0:0]
+:FOREIGN - [0:0]
+-A FORWARD -s 10.77.0.0/24 -j FOREIGN
+-A FOREIGN -j DROP
+COMMIT
+*nat
+-A POSTROUTING -s 10.77.0.0/24 -j MASQUERADE
+COMMIT
+"""
+
+
+@pytest.mark.parametrize("others", ["", OTHERS], ids=["alone", "beside others"])
+def test_rules_are_written_as_iptables_would_write_them(others: str) -> None:
     net = IPv4Network("10.0.0.0/16")
     admissions = [
         Admission("web", "eth0", net, "tcp", 80, "", others=True),
         Admission("names", "eth0", net, "udp", 53, ""),
     ]
     rules = [tuple(policy_rules("lab", "mark", admissions[:count])) for count in (1, 2)]
-    encoder = Encoder("lab", [*rules[0], *rules[1]])
-    fresh = Path("/proc/thread-self/ns/net")
-
-    def written(each: RuleSet) -> nftables.Content | None:
-        linux.unshare_net()
-        asyncio.run(encoder.write(each, fresh))
-        return nftables.read(nftables.IPV4, "filter")
-
-    def restored(each: RuleSet) -> nftables.Content | None:
-        linux.unshare_net()
-        iptables.restore_here(each.replacement(NO_TABLES))
-        return nftables.read(nftables.IPV4, "filter")
-
+    lab = Net("br-app", net, True, IPv4Address("10.0.0.1"))
+    published = Publication(8080, "br-app", IPv4Address("10.0.0.10"), 80)
+    rules.append(tuple(rules_of_host("lab", "mark", [lab], [published])))
+    encoder = Encoder("lab", [rule for each in rules for rule in each])
     for each in (RuleSet("lab", wanted) for wanted in rules):
-        with ThreadPoolExecutor(max_workers=1) as alone:
-            ours = alone.submit(written, each).result()
-            theirs = alone.submit(restored, each).result()
-        assert ours is not None
-        assert theirs is not None
-        assert ours.essence == theirs.essence
+        ours, theirs = both_ways(each, encoder, others)
+        assert ours == theirs
 
 
 def test_why_names_a_policy_that_was_flushed_and_the_supervisor_brings_it_back(

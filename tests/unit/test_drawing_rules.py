@@ -9,24 +9,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.drawing import rules
+from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.iptables import parse
 from orchestrator.kernel.nat import Nat, Net, Publication
 from orchestrator.kernel.nat import rules as wanted_rules
 
 MARK = "orchestrator:shop"
 PUBLICATION = Publication(8080, "br-app", IPv4Address("10.0.0.10"), 80)
-NAT = Nat(
-    "ORC-SHOP",
-    tuple(
-        wanted_rules(
-            "ORC-SHOP",
-            MARK,
-            [Net("br-app", IPv4Network("10.0.0.0/16"), True, IPv4Address("10.0.0.1"))],
-            [PUBLICATION],
-        )
-    ),
-    Path("unused"),
-)
+NET = Net("br-app", IPv4Network("10.0.0.0/16"), True, IPv4Address("10.0.0.1"))
+WANTED = tuple(wanted_rules("ORC-SHOP", MARK, [NET], [PUBLICATION]))
+NAT = Nat("ORC-SHOP", WANTED, Path("unused"), Encoder("ORC-SHOP", WANTED))
 
 
 def saved(lines: list[tuple[str, str]]) -> str:

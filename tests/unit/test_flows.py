@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from orchestrator.kernel.hostpolicy import Outbound
 from orchestrator.kernel.iptables import Tables, parse
 from orchestrator.kernel.policy import Policy
 from orchestrator.lab import Lab
-from orchestrator.policies import guard_of, host_rules_of, outbound_of, policies_of
+from orchestrator.policies import guard_of, host_rules_of, outbound_of, rules_of
 from orchestrator.presence import leave_out
 from orchestrator.spec import Stack
 from orchestrator.stackfile import parse_stack
@@ -50,6 +51,7 @@ flows:
   - {from: web, to: host, ports: [9464]}
 """
 LAB = Lab("tiny")
+NOWHERE = Path("/nowhere")
 
 
 def stack(text: str = TEXT) -> Stack:
@@ -84,7 +86,7 @@ def test_flow_knows_every_reason() -> None:
 
 
 def test_rules_let_callers_in_by_the_link_that_both_share() -> None:
-    policies = {each.label: each for each in policies_of(stack(), LAB)}
+    policies = {each.label: each for each in rules_of(stack(), LAB, NOWHERE)[1]}
     assert policies.keys() == {"web", "both", "store", "far"}
     lines = [rule.line() for rule in policies["both"].wanted]
     comment = '-m comment --comment "orchestrator:tiny from-far-72/udp"'
@@ -101,13 +103,13 @@ def test_rules_let_callers_in_by_the_link_that_both_share() -> None:
 
 
 def test_published_port_is_for_all_but_neighbours_who_must_be_declared() -> None:
-    web = next(each for each in policies_of(stack(), LAB) if each.label == "web")
+    web = next(each for each in rules_of(stack(), LAB, NOWHERE)[1] if each.label == "web")
     (line,) = [rule.line() for rule in web.wanted if "from-outside" in rule.comment]
     assert "! -s 10.1.0.0/24 -i veth-web -p tcp -m tcp --dport 80 " in line
 
 
 def test_what_begins_nothing_comes_first_and_what_is_not_declared_is_refused_last() -> None:
-    for policy in policies_of(stack(), LAB):
+    for policy in rules_of(stack(), LAB, NOWHERE)[1]:
         rules = [rule for rule in policy.wanted if rule.chain != "INPUT"]
         assert "! --tcp-flags" in rules[0].more
         assert "ESTABLISHED" in rules[1].more
@@ -135,7 +137,9 @@ def test_connections_are_tracked_where_something_can_be_asked(
     if "outbound" in old:
         changed = changed.replace("72/udp", "72")
     assert changed != TEXT or not old
-    (far,) = [policy for policy in policies_of(stack(changed), LAB) if policy.label == "far"]
+    (far,) = [
+        policy for policy in rules_of(stack(changed), LAB, NOWHERE)[1] if policy.label == "far"
+    ]
     assert any("conntrack" in rule.line() for rule in far.wanted) is is_tracked
 
 
@@ -177,7 +181,7 @@ def test_guard_knows_each_port_by_its_own_addresses() -> None:
 
 
 def test_live_policy_is_no_difference_and_a_rule_before_ours_is_one() -> None:
-    policy = policies_of(stack(), LAB)[0]
+    policy = rules_of(stack(), LAB, NOWHERE)[1][0]
     tables = live(policy)
     assert policy.differences(tables) == []
     before = parse("*filter\n[0:0] -A INPUT -j ACCEPT\n").rules
@@ -186,7 +190,7 @@ def test_live_policy_is_no_difference_and_a_rule_before_ours_is_one() -> None:
 
 
 def test_matrix_has_counters_and_marks_what_is_missing() -> None:
-    policy = next(each for each in policies_of(stack(), LAB) if each.label == "store")
+    policy = next(each for each in rules_of(stack(), LAB, NOWHERE)[1] if each.label == "store")
     tables = live(policy)
     found = rows(policy.wanted, tables, policy.is_ours, LAB.mark)
     web, both = (cell(name, "store", 6379, "tcp", found) for name in ("web", "both"))

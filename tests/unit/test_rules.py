@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.diagnosis import network
+from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.iptables import parse
 from orchestrator.kernel.nat import Nat, Net, Publication, rules
 from orchestrator.lab import Lab
@@ -23,9 +24,8 @@ WEB = Publication(8080, "br-app", IPv4Address("10.0.0.10"), 80)
 
 
 def nat(*nets: Net) -> Nat:
-    return Nat(
-        LAB.chain_prefix, tuple(rules(LAB.chain_prefix, LAB.mark, nets, [WEB])), Path("/nowhere")
-    )
+    wanted = tuple(rules(LAB.chain_prefix, LAB.mark, nets, [WEB]))
+    return Nat(LAB.chain_prefix, wanted, Path("/nowhere"), Encoder(LAB.chain_prefix, wanted))
 
 
 def saved(lines: dict[str, list[str]]) -> str:
