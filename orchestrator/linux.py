@@ -155,23 +155,39 @@ def appear(path: Path, text: str) -> None:
     One that is killed half-way leaves nothing, where a rename would leave its draft. What is
     there under the name is replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    directory = _opened(path.parent)
     try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(
+            ".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory
+        )
+        try:
+            os.write(descriptor, text.encode())
+            source = f"/proc/self/fd/{descriptor}"
+            # With a directory given os.link is linkat(2), which can follow the link to the file.
+            try:
+                os.link(source, path.name, dst_dir_fd=directory)
+            except FileExistsError:
+                path.unlink(missing_ok=True)
+                os.link(source, path.name, dst_dir_fd=directory)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
             raise
+        path.unlink(missing_ok=True)
         path.write_text(text)  # a file system that knows no O_TMPFILE
-        return
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-        # With a directory given os.link is linkat(2), which can follow the link to the file.
-        os.link(f"/proc/self/fd/{descriptor}", path.name, dst_dir_fd=directory)
     finally:
         os.close(directory)
-        os.close(descriptor)
+
+
+def _opened(directory: Path) -> int:
+    """A descriptor of the directory, which is made if need be."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        return os.open(directory, flags)
+    except FileNotFoundError:
+        directory.mkdir(parents=True, exist_ok=True)
+        return os.open(directory, flags)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from orchestrator.errors import ForeignError
+from orchestrator.errors import ForeignError, TransientError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.netlink import Netlink
@@ -41,8 +41,7 @@ class Bridge:
         }
 
     async def observe(self) -> Observation:
-        seen = self.netlink.snapshot()
-        bridge = seen.links.get(self.interface)
+        bridge = self.netlink.links(self.interface).get(self.interface)
         if bridge is None:
             return Observation(State.ABSENT)
         if bridge.group != self.group:
@@ -52,7 +51,7 @@ class Bridge:
             return Observation(State.PARTIAL, "alias is missing")
         if not bridge.up:
             return Observation(State.PARTIAL, f"{self.interface} is down")
-        if self.address not in seen.of(self.interface):
+        if self.address not in self.netlink.snapshot().of(self.interface):
             return Observation(State.PARTIAL, f"address {self.address} is missing")
         if key := self.wrong_setting():
             return Observation(State.PARTIAL, f"{key} is not {self._settings[key]}")
@@ -71,17 +70,24 @@ class Bridge:
             raise ForeignError(self.name, "ensure", seen.detail)
         if seen.state is State.ABSENT:
             new = new_bridge(self.interface, mac=self.mac, group=self.group)
-            await self.netlink.apply(self.name, "ensure", [new])
+            bridge = await self.netlink.change(self.name, [new], self.interface)
+            addresses = []
+        else:
+            now = self.netlink.snapshot()
+            bridge, addresses = now.links.get(self.interface), now.of(self.interface)
+        if bridge is None:
+            raise TransientError(self.name, "ensure", "somebody took the bridge away")
         for key, value in self._settings.items():
             if sysctl.read(key) is not None:
                 sysctl.write(key, value)
-        now = self.netlink.snapshot()
-        index = now.links[self.interface].index
-        requests = [set_link(index, alias=self.mark, up=True)]
-        if self.address not in now.of(self.interface):
-            requests.insert(0, add_address(index, self.address))
+        requests = [set_link(bridge.index, alias=self.mark, up=True)]
+        if self.address not in addresses:
+            requests.insert(0, add_address(bridge.index, self.address))
         await self.netlink.apply(self.name, "ensure", requests)
         return Outcome.CHANGED
+
+    async def is_absent(self) -> bool:
+        return not self.netlink.links(self.interface)
 
     async def remove(self) -> Outcome:
         link = self.netlink.links(self.interface).get(self.interface)

@@ -77,9 +77,17 @@ class Netlink:
         with open_channel(resource, action, namespace) as there:
             there.send(channel.batch(requests))
             answers = channel.acknowledgements(there, len(requests))
-        for request, code in zip(requests, answers, strict=True):
-            if code:
-                raise refusal(resource, action, request.what, code)
+        _raise_for(resource, action, requests, answers)
+
+    async def change(self, resource: str, requests: Sequence[Request], name: str) -> Link | None:
+        """Sends the batch to the host and returns what the link of that name is after it; None
+        if there is none. Raises as `apply` does."""
+        with open_channel(resource, "ensure", None) as there:
+            there.send(channel.batch([*requests, get_link(name)]))
+            answers = channel.acknowledgements(there, len(requests))
+            found = channel.links(there, 1)
+        _raise_for(resource, "ensure", requests, answers)
+        return found[0] if found else None
 
     async def remove(self, resource: str, link: Link) -> None:
         """Takes a link of the host away, together with those that others ask for in the same
@@ -115,3 +123,11 @@ class Netlink:
         return Snapshot(
             {link.name: link for link in links}, addresses, [each for each in routes if each]
         )
+
+
+def _raise_for(
+    resource: str, action: str, requests: Sequence[Request], answers: Sequence[int]
+) -> None:
+    for request, code in zip(requests, answers, strict=True):
+        if code:
+            raise refusal(resource, action, request.what, code)

@@ -152,8 +152,7 @@ class Veth:
             await self._clear(outer)
             outer = await self._make(bridge)
             inside = Snapshot({}, {}, [])
-        await self._complete(outer, inside, bridge)
-        await self._forwards()
+        await self._forwards(await self._complete(outer, inside, bridge))
         return Outcome.CHANGED
 
     async def _clear(self, outer: Link | None) -> None:
@@ -177,16 +176,16 @@ class Veth:
                 peer_mac=self.mac,
                 peer_namespace=there,
             )
-            await self.netlink.apply(self.name, "ensure", [pair])
+            made = await self.netlink.change(self.name, [pair], self.outer)
         finally:
             os.close(there)
-        made = self.netlink.links(self.outer).get(self.outer)
         if made is None:
             raise TransientError(self.name, "ensure", "somebody took the pair away")
         return made
 
-    async def _complete(self, outer: Link, inside: Snapshot, bridge: int) -> None:
-        """Whatever is missing on a pair that exists; order matters: up before the route."""
+    async def _complete(self, outer: Link, inside: Snapshot, bridge: int) -> Link | None:
+        """Whatever is missing on a pair that exists; order matters: up before the route. Returns
+        the outer end as it is then."""
         with suppress(FileNotFoundError):  # a kernel without IPv6
             sysctl.write(f"net.ipv6.conf.{self.outer}.disable_ipv6", "1")
         index, inner = outer.peer_index, inside.links.get(self.inner)
@@ -202,15 +201,12 @@ class Veth:
         requests = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
         if self.hairpin:
             requests.append(set_hairpin(outer.index))
-        await self.netlink.apply(self.name, "ensure", requests)
+        return await self.netlink.change(self.name, requests, self.outer)
 
-    async def _forwards(self) -> None:
-        """The port drops packets until it is forwarding; carrier comes a moment after up."""
+    async def _forwards(self, outer: Link | None) -> None:
+        """The port drops packets until it is forwarding; carrier may come a moment after up."""
         pause_s, waited_s = 0.0005, 0.0
-        while True:
-            outer = self.netlink.links(self.outer).get(self.outer)
-            if outer is None or outer.group != self.group:
-                raise TransientError(self.name, "ensure", "somebody took the pair away")
+        while outer is not None and outer.group == self.group:
             if outer.port_state == FORWARDING:
                 return
             if waited_s > FORWARDING_DEADLINE_S:
@@ -218,6 +214,8 @@ class Veth:
             await asyncio.sleep(pause_s)
             waited_s += pause_s
             pause_s = min(pause_s * 1.5, 0.05)
+            outer = self.netlink.links(self.outer).get(self.outer)
+        raise TransientError(self.name, "ensure", "somebody took the pair away")
 
     async def is_absent(self) -> bool:
         return self.outer not in self.netlink.links(self.outer) and self._inner() is None
