@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -186,8 +185,7 @@ class Veth:
     async def _complete(self, outer: Link, inside: Snapshot, bridge: int) -> Link | None:
         """Whatever is missing on a pair that exists; order matters: up before the route. Returns
         the outer end as it is then."""
-        with suppress(FileNotFoundError):  # a kernel without IPv6
-            sysctl.write(f"net.ipv6.conf.{self.outer}.disable_ipv6", "1")
+        sysctl.no_ipv6(self.outer)
         index, inner = outer.peer_index, inside.links.get(self.inner)
         requests: list[Request] = []
         if self.address not in inside.of(self.inner):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rig import World
+from rig import World, run
 
+from orchestrator.kernel import sysctl
 from orchestrator.kernel.linkremoval import take_away
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.rtnetlink import Link
@@ -56,3 +57,16 @@ def test_one_that_cannot_go_stays_in_its_group(host: World) -> None:
     before = links()
     assert all(take_away([before["lo"], before["x1"]]))
     assert {links()[name].group for name in ("lo", "x1")} == {GROUP}
+
+
+def test_ipv6_is_off_for_that_link_alone_also_of_another_host(host: World) -> None:
+    def setting(name: str, link: str) -> str:
+        key = f"/proc/sys/net/ipv6/conf/{link}/disable_ipv6"
+        return run("ip", "netns", "exec", name, "cat", key).ok().out.strip()
+
+    sysctl.no_ipv6("x1")
+    assert [setting(host.host, link) for link in ("x1", "x2")] == ["1", "0"]
+    sysctl.no_ipv6("nowhere")  # somebody was faster
+    with inside(NETNS_DIR / host.outside):
+        sysctl.no_ipv6("x2-in")
+    assert [setting(host.outside, link) for link in ("x2-in", "x1-in")] == ["1", "0"]
