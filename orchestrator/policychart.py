@@ -11,9 +11,10 @@ from orchestrator.drawing.policy import Chart, cell, refused
 from orchestrator.drawing.rules import Row, rows
 from orchestrator.flows import HOST, OUTSIDE, flows_of
 from orchestrator.kernel import iptables, nftables
-from orchestrator.kernel.guard import SAID, Guard, comment_of
+from orchestrator.kernel.guard import SAID, Guard
 from orchestrator.kernel.iptables import NO_TABLES, Tables
 from orchestrator.kernel.nat import Nat
+from orchestrator.kernel.nftables import comment_of
 from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.ruleset import RuleSet
 from orchestrator.spec import Stack

@@ -18,11 +18,20 @@ from pathlib import Path
 from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.iptables import NO_TABLES, Rule
-from orchestrator.kernel.messages import attribute
-from orchestrator.kernel.nftables import IPV4, message, named, number
+from orchestrator.kernel.messages import attribute, attributes
+from orchestrator.kernel.nftables import (
+    IPV4,
+    RULE_EXPRESSIONS,
+    RULE_USERDATA,
+    message,
+    named,
+    number,
+    text,
+)
 from orchestrator.kernel.ruleset import RuleSet
 
 PROTOCOL = re.compile(r"(?:^| )-p (\w+)")
+MATCH_NAME = 1  # NFTA_MATCH_NAME: which of iptables' matches
 CREATE, APPEND = nftables.NLM_F_CREATE, nftables.NLM_F_APPEND
 
 
@@ -94,10 +103,25 @@ def _encoded(rules: RuleSet) -> dict[str, Encoded]:
         known: dict[str, bytes] = {}
         for chain, encoded in by_chain.items():
             lines = [r for r in rules.wanted if (r.table, r.chain) == (table, chain)]
-            for rule, attributes in zip(lines, encoded, strict=True):
-                known[rule.line()] = attributes + _compatibility(rule)
+            for rule, expressions in zip(lines, encoded, strict=True):
+                body = attribute(RULE_EXPRESSIONS, _without_comment(expressions))
+                body += attribute(RULE_USERDATA, nftables.comment(rule.comment))
+                known[rule.line()] = body + _compatibility(rule)
         found[table] = Encoded(built_in, known)
     return found
+
+
+def _without_comment(expressions: bytes) -> bytes:
+    """iptables has a rule's comment as one more match, asked with every packet; what it reads as
+    well, and shows alike, is the comment of nft(8)."""
+    kept = b""
+    for kind, value in attributes(expressions):
+        parts = dict(attributes(value))
+        data = dict(attributes(parts.get(nftables.EXPRESSION_DATA, b"")))
+        is_match = text(parts.get(nftables.EXPRESSION_NAME)) == "match"
+        if not (is_match and text(data.get(MATCH_NAME)) == "comment"):
+            kept += attribute(kind, value)
+    return kept
 
 
 def _compatibility(rule: Rule) -> bytes:

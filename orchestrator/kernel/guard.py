@@ -19,7 +19,7 @@ from orchestrator.errors import ResourceError
 from orchestrator.events import Noticed, Outcome
 from orchestrator.kernel import nftables
 from orchestrator.kernel.messages import attribute
-from orchestrator.kernel.nftables import BRIDGE, expression, message, named, number, text
+from orchestrator.kernel.nftables import BRIDGE, comment, expression, message, named, number
 from orchestrator.resource import Emit, Observation, State
 
 # linux/netfilter/nf_tables.h
@@ -32,7 +32,6 @@ SET_IS_MAP, VERDICTS, IFNAMES = 0x8, 0xFFFFFF00, 41  # NFT_SET_MAP, NFT_DATA_VER
 ETHERTYPE_IPV4, ETHERTYPE_ARP = 0x0800, 0x0806  # linux/if_ether.h
 IFNAMSIZ = 16
 PRE_ROUTING, FIRST = 0, -300  # NF_BR_PRE_ROUTING, NF_BR_PRI_NAT_DST_BRIDGED: before all others
-COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl
 ENTRY, PORTS = "prerouting", "ports"
 SAID = "this kernel has no nf_tables for bridges: frames with another's address are not dropped"
 
@@ -183,7 +182,7 @@ class Guard:
         return wrong
 
     def _row(self, expressions: bytes, name: str) -> tuple[object, bytes]:
-        return nftables.decode(expressions)[0], _comment(f"{self.mark} {name}")
+        return nftables.decode(expressions)[0], comment(f"{self.mark} {name}")
 
     async def ensure(self) -> Outcome:
         seen = await self.observe()
@@ -254,7 +253,7 @@ class Guard:
         rules = [(rule.chain, rule.name, rule.expressions) for rule in guard_rules(self.ports)]
         for chain, name, expressions in [*rules, (ENTRY, "hook", _dispatch())]:
             body = named(1, self.table) + named(2, chain) + attribute(4, expressions)
-            body += attribute(7, _comment(f"{self.mark} {name}"))
+            body += attribute(7, comment(f"{self.mark} {name}"))
             flags = append | (nftables.NLM_F_ACK if chain == ENTRY else 0)
             found.append(message(nftables.NEW_RULE, flags, BRIDGE, body))
         return found
@@ -266,14 +265,3 @@ class Guard:
             + attribute(2, _to(GOTO, port.interface))
             for port in self.ports
         ]
-
-
-def _comment(words: str) -> bytes:
-    """As nft(8) keeps it: type, length, text."""
-    encoded = words.encode() + b"\0"
-    return bytes([COMMENT, len(encoded)]) + encoded
-
-
-def comment_of(userdata: bytes) -> str:
-    """The comment of a rule; empty if it has none."""
-    return text(userdata[2:]) if userdata[:1] == bytes([COMMENT]) else ""

@@ -36,6 +36,7 @@ NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x200, 0x400, 0x800
 NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 1, 2, 3, 4, 5
 NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, NEW_ELEMENTS, GET_ELEMENTS = 6, 7, 8, 9, 12, 13
 TABLE_NAME = 1  # NFTA_TABLE_
+COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl
 CHAIN_TABLE, CHAIN_NAME = 1, 3  # NFTA_CHAIN_
 RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
@@ -114,6 +115,17 @@ def text(value: bytes | None) -> str:
     return (value or b"").partition(b"\0")[0].decode(errors="replace")
 
 
+def comment(words: str) -> bytes:
+    """A rule's comment as nft(8) keeps it: type, length, text. No packet meets it."""
+    encoded = words.encode() + b"\0"
+    return bytes([COMMENT, len(encoded)]) + encoded
+
+
+def comment_of(userdata: bytes) -> str:
+    """The comment of a rule; empty if it has none."""
+    return text(userdata[2:]) if userdata[:1] == bytes([COMMENT]) else ""
+
+
 def read(family: int, table: str, namespace: Path | None = None) -> Content | None:
     """The table now; None if there is none. Raises OSError."""
     with inside(namespace), _channel() as channel:
@@ -149,8 +161,9 @@ def chains(family: int, namespace: Path | None = None) -> set[tuple[str, str]]:
 
 
 def encoded(family: int, table: str) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
-    """Of each chain with a hook what it is, and what each rule of each chain does and is called,
-    as attributes to make them with. For the calling thread's namespace. Raises OSError."""
+    """Of each chain with a hook what it is, as attributes to make it with, and what each rule
+    of each chain does, as a list of expressions. For the calling thread's namespace.
+    Raises OSError."""
     hooked: dict[str, bytes] = {}
     rules: dict[str, list[bytes]] = {}
     with _channel() as channel:
@@ -160,8 +173,8 @@ def encoded(family: int, table: str) -> tuple[dict[str, bytes], dict[str, list[b
                     parts, CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE
                 )
         for parts in _dump(channel, GET_RULE, family, named(RULE_TABLE, table)):
-            body = _picked(parts, RULE_EXPRESSIONS, RULE_USERDATA)
-            rules.setdefault(text(parts.get(RULE_CHAIN)), []).append(body)
+            them = rules.setdefault(text(parts.get(RULE_CHAIN)), [])
+            them.append(parts.get(RULE_EXPRESSIONS, b""))
     return hooked, rules
 
 

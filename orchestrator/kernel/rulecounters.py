@@ -20,11 +20,12 @@ from orchestrator.kernel.messages import (
     messages,
     request,
 )
+from orchestrator.kernel.nftables import comment_of
 
 NETLINK_NETFILTER = 12
 GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
 NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)  # table family `ip`, version, resource
-TABLE, CHAIN, HANDLE, EXPRESSIONS = 1, 2, 3, 4  # NFTA_RULE_
+TABLE, CHAIN, HANDLE, EXPRESSIONS, USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_
 NAME, DATA = 1, 2  # NFTA_EXPR_
 BYTES, PACKETS = 1, 2  # NFTA_COUNTER_
 MATCH_NAME, MATCH_INFO = 1, 3  # NFTA_MATCH_: an iptables match, here `comment`
@@ -67,7 +68,7 @@ def read(chains: Iterable[tuple[str, str]]) -> list[RuleCounter]:
 def decode(body: bytes) -> RuleCounter | None:
     """One rule; None if it has no comment or no counter."""
     fields = dict(attributes(body, len(NFGENMSG)))
-    comment, counter = "", None
+    comment, counter = comment_of(fields.get(USERDATA, b"")), None  # ours, or iptables' below
     for _, expression in attributes(fields.get(EXPRESSIONS, b"")):
         parts = dict(attributes(expression))
         name, data = _text(parts.get(NAME)), dict(attributes(parts.get(DATA, b"")))

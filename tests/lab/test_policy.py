@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from attempts import CONNECTED, LISTENER, REFUSED, Attempt, attempt_all, listeners, listening
-from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, eventually
+from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, eventually, run
 
 from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
@@ -190,7 +190,7 @@ def test_policy_shows_each_flow_with_rule_and_counter(watched: World) -> None:
     )
 
 
-Rows = dict[tuple[str, str], list[tuple[object, bytes]]]
+Rows = dict[tuple[str, str], list[tuple[object, ...]]]
 
 
 def rows_of_all_tables() -> Rows:
@@ -199,25 +199,39 @@ def rows_of_all_tables() -> Rows:
     for table in nftables.tables(nftables.IPV4):
         if content := nftables.read(nftables.IPV4, table):
             for rule in content.rules:
-                found[table, rule.chain].append((rule.expressions, rule.userdata))
+                found[table, rule.chain].append(rule.expressions)
     return found
 
 
-def both_ways(wanted: RuleSet, encoder: Encoder, others: str) -> tuple[Rows, Rows]:
+def saved() -> str:
+    """What iptables has to say of all of it."""
+    lines = run("iptables-save").ok().out.splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
+
+
+def without_comments(rows: Rows) -> Rows:
+    """iptables' own are matches, asked with every packet; ours no packet meets."""
+    return {
+        chain: [tuple(each for each in rule if "comment" not in repr(each)) for rule in rules]
+        for chain, rules in rows.items()
+    }
+
+
+def both_ways(wanted: RuleSet, encoder: Encoder, others: str) -> tuple[tuple[Rows, str], ...]:
     """The rules as we write them and as iptables-restore does, beside those of others."""
 
-    def written() -> Rows:
+    def written() -> tuple[Rows, str]:
         linux.unshare_net()
         iptables.restore_here(others)
         live = nftables.chains(nftables.IPV4)
         asyncio.run(encoder.write(wanted, Path("/proc/thread-self/ns/net"), live))
-        return rows_of_all_tables()
+        return rows_of_all_tables(), saved()
 
-    def restored() -> Rows:
+    def restored() -> tuple[Rows, str]:
         linux.unshare_net()
         iptables.restore_here(others)
         iptables.restore_here(wanted.replacement(NO_TABLES))
-        return rows_of_all_tables()
+        return rows_of_all_tables(), saved()
 
     with ThreadPoolExecutor(max_workers=1) as alone:
         return alone.submit(written).result(), alone.submit(restored).result()
@@ -236,7 +250,7 @@ COMMIT
 
 
 @pytest.mark.parametrize("others", ["", OTHERS], ids=["alone", "beside others"])
-def test_rules_are_written_as_iptables_would_write_them(others: str) -> None:
+def test_rules_are_read_by_iptables_as_if_it_had_written_them(others: str) -> None:
     net = IPv4Network("10.0.0.0/16")
     admissions = [
         Admission("web", "eth0", net, "tcp", 80, "", others=True),
@@ -247,9 +261,11 @@ def test_rules_are_written_as_iptables_would_write_them(others: str) -> None:
     published = Publication(8080, "br-app", IPv4Address("10.0.0.10"), 80)
     rules.append(tuple(rules_of_host("lab", "mark", [lab], [published])))
     encoder = Encoder("lab", [rule for each in rules for rule in each])
-    for each in (RuleSet("lab", wanted) for wanted in rules):
-        ours, theirs = both_ways(each, encoder, others)
-        assert ours == theirs
+    for each in (RuleSet("lab", some) for some in rules):
+        (ours, shown), (theirs, wanted) = both_ways(each, encoder, others)
+        assert shown == wanted
+        assert all(rule.line() in shown.splitlines() for rule in each.wanted)
+        assert ours == without_comments(theirs) != theirs
 
 
 def test_why_names_a_policy_that_was_flushed_and_the_supervisor_brings_it_back(
