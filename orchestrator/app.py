@@ -44,7 +44,6 @@ from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
 from orchestrator.processes import cgroup, liveness, procfs
 from orchestrator.processes.gate import ServiceGate
-from orchestrator.processes.preload import Preload
 from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
@@ -165,18 +164,11 @@ class App:
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
-            sights = [*sights, Preload(self._probed())]
             result = await self.run("up", nodes, Action.ENSURE, sights, complain)
             left = self.compiler.secrets.rotation()
             if left is None or result.outcome is Outcome.FAILED:
                 return result
             return await finish(self, left, sights, complain=complain)
-
-    def _probed(self) -> set[str]:
-        """The kinds of probes that services are asked with."""
-        gates = [node.gate for node in self.nodes.values()]
-        asked = [gate.probes.probes for gate in gates if isinstance(gate, ServiceGate)]
-        return {probe.kind for probes in asked for probe in probes}
 
     def _orphans(self) -> dict[str, Node]:
         same = self.text if not self.left_out else None

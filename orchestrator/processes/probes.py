@@ -1,25 +1,19 @@
 """Proof by protocol: each probe asks once and tells what came back.
 
-PostgreSQL's library is imported when the first of its probes is asked, since few commands need
-it; `load` does it beforehand. Redis and HTTP are asked by hand: theirs take longer to load than
-everything else of a command, for a line that is sent and a line that comes back.
+All are asked by hand: libraries take longer to load than everything else of a command, for a
+line that is sent and a line that comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.processes import exchange
+from orchestrator.processes import exchange, postgres
 
 PROBE_TIMEOUT_S = 2.0
-
-LIBRARIES = {"postgres": "asyncpg"}  # by the kind of the probe
-
 
 # Those that may be right: two while a secret is being rotated.
 Passwords = Callable[[], Sequence[str | None]]
@@ -31,13 +25,6 @@ class Answer:
 
     passed: bool
     text: str
-
-
-def load(kinds: Collection[str]) -> None:
-    """Imports what probes of these kinds need; for a thread."""
-    for kind, library in LIBRARIES.items():
-        if kind in kinds:
-            importlib.import_module(library)
 
 
 def brief(body: str) -> str:
@@ -101,39 +88,24 @@ class PostgresProbe:
     kind: str = "postgres"
 
     async def check(self) -> Answer:
-        import asyncpg
-
-        *others, last = self.passwords()
-        for password in others:
-            with contextlib.suppress(asyncpg.InvalidPasswordError):
-                return await self._ask(password)
-        try:
-            return await self._ask(last)
-        except asyncpg.InvalidPasswordError as error:
-            return Answer(False, str(error))
-
-    async def _ask(self, password: str | None) -> Answer:
-        import asyncpg
-
-        try:
-            connection = await asyncpg.connect(
-                host=self.host,
-                port=self.port,
-                database=self.database,
-                user=self.user,
-                password=password,
-                timeout=PROBE_TIMEOUT_S,
-                ssl=False,
-            )
+        refused = ""
+        for password in self.passwords():
             try:
-                value = await connection.fetchval("SELECT 1")
-            finally:
-                await connection.close(timeout=PROBE_TIMEOUT_S)
-        except asyncpg.InvalidPasswordError:
-            raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return Answer(False, str(error))
-        return Answer(value == 1, f"SELECT 1 on {self.database}: {value}")
+                value = await postgres.first_value(
+                    self.host,
+                    self.port,
+                    database=self.database,
+                    user=self.user,
+                    password=password,
+                    query="SELECT 1",
+                )
+            except postgres.RefusedError as error:
+                refused = str(error)
+                if not error.is_about_password:
+                    break
+            else:
+                return Answer(value == "1", f"SELECT 1 on {self.database}: {value}")
+        return Answer(False, refused)
 
 
 @dataclass(frozen=True, slots=True)

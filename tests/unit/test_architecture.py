@@ -26,7 +26,7 @@ BANNED = {
 OWNERS = {
     "pyroute2": ("hostfacts.py",),
     "tenacity": ("engine/retry.py",),
-    "asyncpg": ("processes/probes.py", "audit/servers.py"),
+    "asyncpg": ("audit/servers.py",),
     "redis": ("audit/servers.py",),
     "aiohttp": ("front",),
     "pydantic": ("fields.py", "readiness.py", "spec.py", "stackfile.py"),
