@@ -177,10 +177,14 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         fail "cannot install the Python packages of $lock: see pip's message above"
     .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e . ||
         fail "cannot install the orchestrator itself into .venv"
-    # Services may not write next to their code, and would compile it at every start; nor does
-    # the orchestrator where PYTHONDONTWRITEBYTECODE is set.
-    .venv/bin/python -m compileall -q services orchestrator || true
     echo "$wanted" >"$stamp"
+fi
+# Services may not write next to their code, and would compile it at every start; nor does the
+# orchestrator where PYTHONDONTWRITEBYTECODE is set. After every change of the code.
+if [ -n "$(find services orchestrator -name '*.py' -newer .venv/compiled 2>&1 | head -1)" ]; then
+    touch .venv/compiled.new # before, so that what changes meanwhile is seen the next time
+    .venv/bin/python -m compileall -q services orchestrator || true
+    mv .venv/compiled.new .venv/compiled
 fi
 
 # -- what every new lab needs ----------------------------------------------------------------

@@ -15,6 +15,7 @@ GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
 
 STOPPED = b"T"
 READ_BYTES = 4096
+NAME_BYTES = 64  # of /proc/PID/comm: 15 of a program's, more of a kernel thread's
 
 MARK = "ORCHESTRATOR_MARK"
 DIGEST = "ORCHESTRATOR_DIGEST"
@@ -176,13 +177,27 @@ def _value(environment: list[bytes], prefix: bytes) -> str:
 
 def _pids_named(name: str) -> Iterator[int]:
     wanted = f"{name}\n".encode()
-    for entry in os.listdir("/proc"):  # noqa: PTH208
-        if entry.isdigit():
-            try:
-                if read(f"/proc/{entry}/comm") == wanted:
-                    yield int(entry)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+    table = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for entry in os.listdir(table):  # noqa: PTH208
+            if entry.isdigit() and _name(table, entry) == wanted:
+                yield int(entry)
+    finally:
+        os.close(table)
+
+
+def _name(table: int, entry: str) -> bytes:
+    """From the directory on, and with one reading: every start and every look asks for all."""
+    try:
+        file = os.open(f"{entry}/comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=table)
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+    try:
+        return os.read(file, NAME_BYTES)
+    except ProcessLookupError:
+        return b""
+    finally:
+        os.close(file)
 
 
 def _levels(pid: int) -> list[bytes]:

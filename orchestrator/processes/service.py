@@ -16,7 +16,6 @@ from pathlib import Path
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Outcome, ProcessExited, ProcessStarted
 from orchestrator.linux import in_thread
-from orchestrator.onelook import one_look
 from orchestrator.processes import child, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
@@ -202,11 +201,10 @@ class Service:
         return self.program.node
 
     async def observe(self) -> Observation:
-        with one_look():
-            found = self.program.running()
-            seen = self._look(found)
-            if seen.state is State.PRESENT and (wrong := self._unlimited(found)):
-                return Observation(State.PARTIAL, wrong)
+        found = self.program.running()
+        seen = self._look(found)
+        if seen.state is State.PRESENT and (wrong := self._unlimited(found)):
+            return Observation(State.PARTIAL, wrong)
         return seen
 
     def _look(self, found: Sequence[procfs.Sandbox]) -> Observation:
