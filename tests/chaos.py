@@ -60,14 +60,14 @@ class Report:
 
 
 @contextlib.contextmanager
-def supervised_shop() -> Iterator[World]:
+def supervised_shop(supervision: str = SUPERVISION) -> Iterator[World]:
     """A shop of its own under supervision."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         directory.chmod(0o755)
         shutil.copytree(ROOT / "services", directory / "services")
         stack = directory / "services" / "stack.yaml"
-        stack.write_text(stack.read_text().replace("\nsupervision:\n", SUPERVISION))
+        stack.write_text(stack.read_text().replace("\nsupervision:\n", supervision))
         built = replace(World.build(next_name(), directory), stack=stack)
         with under_supervision(built) as world:
             yield world

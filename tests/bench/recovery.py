@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from chaos import supervised_shop
+from chaos import SUPERVISION, supervised_shop
 from disasters import (
     fill,
     flooded,
@@ -30,6 +30,10 @@ from faults import DOUBLE, FAULTS, recovery_s, serves, whole
 from rig import ROOT, World, eventually
 
 ROUNDS = 3
+# Each fault is to be met as if it were the first: so long after the one before, a healing is
+# none of a series, which would wait longer each time.
+APART_S = 1.0
+APART = f"{SUPERVISION}  start_window: {APART_S:g}s\n"
 Samples = dict[str, list[float]]
 
 HEAD = """# How fast faults are healed
@@ -125,7 +129,7 @@ def main() -> None:
     kept = given.samples if given.samples and given.samples.exists() else None
     samples: Samples = json.loads(kept.read_text()) if kept else {}
     for _ in range(given.rounds):
-        with supervised_shop() as shop:
+        with supervised_shop(APART) as shop:
             for name, seconds in measure(shop, samples, given.only):
                 samples.setdefault(name, []).append(seconds)
                 if given.samples:
@@ -135,14 +139,12 @@ def main() -> None:
 
 
 def measure(shop: World, samples: Samples, only: str) -> Iterator[tuple[str, float]]:
-    """Every fault once, those first that were measured least.
-
-    The same node is struck seldom enough to be healed without a pause.
-    """
+    """Every fault once, those first that were measured least."""
     all_ = {**{name: by_itself(fault) for name, fault in HEALED.items()}, **DISASTERS}
     for name in sorted(all_, key=lambda name: len(samples.get(name, ()))):
         if only in name:
             eventually(lambda: whole(shop) and serves(shop), within_s=60)
+            time.sleep(APART_S)
             seconds = all_[name](shop)
             sys.stderr.write(f"{seconds:6.2f} s  {name}\n")
             yield name, seconds
