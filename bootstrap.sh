@@ -189,13 +189,14 @@ fi
 
 # -- what every new lab needs ----------------------------------------------------------------
 
-# PostgreSQL's data directory as initdb makes it. Where it is older than the installed PostgreSQL,
-# or not there: the supervisor would make it as well, but only after the first `up`.
+# PostgreSQL's data directory as initdb makes it. Where it was looked at before PostgreSQL was
+# installed, or is not there: the supervisor would make it as well, but only after the first `up`.
 cache=${ORCHESTRATOR_CACHE_DIR:-/var/cache/orchestrator}
 if [ "$(id -u)" = 0 ] && [ -n "$(find_postgres)" ] &&
-    [ -z "$(find "$cache" -type f -newermc "$(find_postgres)" 2>/dev/null)" ]; then
+    { [ -z "$(ls "$cache" 2>/dev/null)" ] ||
+        [ -z "$(find "$cache" -maxdepth 0 -newermc "$(find_postgres)")" ]; }; then
     echo "bootstrap: preparing PostgreSQL's data directory for new labs in $cache"
-    .venv/bin/orchestrator prepare --cache-dir "$cache" >/dev/null ||
+    { .venv/bin/orchestrator prepare --cache-dir "$cache" >/dev/null && touch "$cache"; } ||
         echo "bootstrap: going on without; the first \`up\` takes longer" >&2
 fi
 

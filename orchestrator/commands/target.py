@@ -157,7 +157,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--cache-dir",
         default=CACHE_ROOT,
-        type=click.Path(path_type=Path),
+        type=click.Path(readable=False, path_type=Path),  # it is root's, and few commands need it
         envvar="ORCHESTRATOR_CACHE_DIR",
         help=f"What `prepare` made, for every lab. Default: {CACHE_ROOT}.",
     )

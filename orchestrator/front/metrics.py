@@ -31,8 +31,8 @@ from orchestrator.path.watch import PathWatch
 # caller gives up, or a way on a machine that serves at all; what is counted there is in the next
 # bucket that is shown.
 WHOLE_US = (250, 5_000_000)
-PART_US = (25, 1_000_000)
-WAY_US = (25, 250_000)
+PART_US = (25, 500_000)
+WAY_US = (25, 100_000)
 HANDSHAKE_US = (25, 10_000)  # beyond it a packet was lost, which costs a second at least
 
 INFO = Family(

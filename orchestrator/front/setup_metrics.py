@@ -313,7 +313,7 @@ class SetupMetrics:
         )
         yield _histogram(
             "orchestrator_readiness_probe_duration_seconds",
-            "Duration of the readiness probes whose answer differed from the one before.",
+            "Duration of the readiness probes that gave their gate another answer.",
             ("type", "result"),
             self._probe_times,
         )

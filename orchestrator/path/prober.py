@@ -18,9 +18,9 @@ LOCALHOST = "localhost"
 TIMEOUT_S = 5.0
 KEPT = 64
 READ_BYTES = 65_536
-# linux/tcp.h: tcpi_rtt of struct tcp_info, in µs; right after connect(2) its only sample is the
-# handshake's.
-RTT, RTT_OFFSET = struct.Struct("=I"), 68
+# linux/tcp.h: tcpi_rtt, in µs, and tcpi_total_retrans of struct tcp_info. Right after connect(2)
+# the only sample of the first is the handshake's, and the second counts its packets sent again.
+TCP_INFO = struct.Struct("=68xI28xI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Prober:
             connection.settimeout(TIMEOUT_S)
             connection.connect((host, self._port))
             connected_us = _now_us()
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + RTT.size)
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
             sent_us = _now_us()
             connection.sendall(
                 f"GET {self._path} HTTP/1.1\r\n{self._headers}Connection: close\r\n"
@@ -85,7 +85,7 @@ class Prober:
         status = head.split(b" ", 2)[1] if head.startswith(b"HTTP/") else b""
         self.results["ok" if status.startswith(b"2") else "error",] += 1
         self.phases["connect",].add(connected_us - begun_us)
-        self.handshake[()].add(RTT.unpack_from(info, RTT_OFFSET)[0])
+        self.handshake[()].add(handshake_us(info, connected_us - begun_us))
         self.phases["ttfb",].add(first_us - sent_us)
         self.phases["total",].add(done_us - begun_us)
         self._sent[trace] = _Sent(trace, sent_us, first_us)
@@ -99,6 +99,13 @@ class Prober:
             there_us = max(0, request.root.arrived_us - sent.sent_us)
             back_us = max(0, sent.received_us - request.root.left_us)
             self._heard(request.root.hop, there_us, back_us)
+
+
+def handshake_us(info: bytes, connect_us: int) -> int:
+    """By the kernel's clock; where a packet was sent again its sample begins there, and what
+    connect(2) took is told."""
+    rtt_us, sent_again = TCP_INFO.unpack(info)
+    return connect_us if sent_again or not rtt_us else int(rtt_us)
 
 
 def _now_us() -> int:

@@ -11,7 +11,8 @@ export TZ=UTC
 initdb --pgdata="$built" --username=postgres --auth=reject --encoding=UTF8 --locale=C.UTF-8 \
     --no-sync --no-instructions >/dev/null
 # In single-user mode no socket is open. Renaming the database that initdb has made takes an
-# eighth of the time that making another one does.
+# eighth of the time that making another one does. Without exit_on_error a refused command is none.
 echo 'ALTER DATABASE postgres RENAME TO shop' |
-    postgres --single -D "$built" -c fsync=off -c log_checkpoints=off template1 >/dev/null
+    postgres --single -D "$built" -c exit_on_error=on -c fsync=off \
+        -c log_checkpoints=off template1 >/dev/null
 tar --create --directory="$built" .

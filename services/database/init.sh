@@ -14,15 +14,19 @@ rm -rf "$draft"
 mkdir -m 700 "$draft"
 if [ -f /dev/stdin ]; then # prepared on this machine before
     tar --extract --directory="$draft"
-else
-    sh "$(dirname "$0")/cluster.sh" | tar --extract --directory="$draft"
+else # by way of a file: of a pipe only the last exit code counts
+    sh "$(dirname "$0")/cluster.sh" >/tmp/cluster.tar
+    tar --extract --directory="$draft" --file=/tmp/cluster.tar
 fi
 # In single-user mode no socket is open, so nobody can connect to a server without a password.
-# A line is a command there; a password has no line ends, and its quotes are doubled.
+# A line is a command there; a password has no line ends, and its quotes are doubled. What fails
+# there fails here, too: without exit_on_error it would go on and end with 0.
+[ -s "$password" ]
 {
     printf "ALTER ROLE postgres PASSWORD '"
     sed "s/'/''/g" "$password" | tr -d '\n'
     printf "'\n"
-} | postgres --single -D "$draft" -c fsync=off -c log_checkpoints=off template1 >/dev/null
+} | postgres --single -D "$draft" -c exit_on_error=on -c fsync=off \
+    -c log_checkpoints=off template1 >/dev/null
 sync -f "$draft" # everything on its file system, and not what others have to write elsewhere
 mv "$draft" "$data"

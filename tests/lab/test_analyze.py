@@ -182,7 +182,8 @@ def test_the_shops_last_up_is_explained(shop: World, tmp_path: Path) -> None:
     assert 0 <= blame["wall_ns"] - played["replayed_wall_ns"] <= rest_ns
     assert played["change_ns"] == 0
     slowed = shop.orchestrator("analyze", "what-if", f"{last}=+2s", "--json").json()
-    assert slowed["change_ns"] == 2_000_000_000
+    # Without the hand-overs another node may have been the last by so much.
+    assert 2_000_000_000 - rest_ns <= slowed["change_ns"] <= 2_000_000_000
     narrow = shop.orchestrator("analyze", "what-if", "--max-workers", "1").ok().out
     assert "with 1 workers" in narrow
 

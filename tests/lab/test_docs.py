@@ -84,7 +84,9 @@ def test_critical_chain_prints_what_the_readme_shows(shop: World) -> None:
     )
     phases = r"(provision|readiness_wait|slot_wait|backoff) \S+s"
     late = r"(, after a hand-over of \S+s)?"  # on a busy machine
-    link = re.compile(rf"( *└─)?(\S+:\S+) @\S+s \+\S+s +\({phases}(, {phases})*{late}\)")
+    link = re.compile(
+        rf"( *└─)?(\S+:\S+) @\S+s \+\S+s( until started)? +\({phases}(, {phases})*{late}\)"
+    )
     nodes = shop.node_states()
     printed = shop.orchestrator("analyze", "critical-chain").ok().out.splitlines()
     shown = example("orchestrator analyze critical-chain")
