@@ -138,6 +138,17 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return await loop.run_in_executor(_threads, partial(function, *args, **kwargs))
 
 
+async def in_thread_to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `in_thread`; if cancelled it waits for the thread first, so that what the thread works
+    on can be closed afterwards."""
+    work = asyncio.ensure_future(in_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    finally:
+        if not work.done():
+            await asyncio.wait([work])
+
+
 async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `in_thread`, in a thread that ends with the function: what it changed of itself, like
     its control group, is nobody else's."""

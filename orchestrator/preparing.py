@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator.app import App
 from orchestrator.errors import ProcessError, ResourceError
+from orchestrator.linux import in_thread_to_its_end
 from orchestrator.processes import child, prepared
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder
@@ -67,7 +68,7 @@ async def _make(app: App, program: Program, wanted: Prepared, directory: int) ->
         if os.fstat(draft).st_size == 0:
             raise ProcessError(wanted.node, "prepare for", "its command wrote nothing")
         key = wanted.key  # of now: of programs that were replaced meanwhile it is not made
-        return await asyncio.to_thread(prepared.publish, directory, key, draft)
+        return await in_thread_to_its_end(prepared.publish, directory, key, draft)
     finally:
         os.close(draft)
 
@@ -97,13 +98,14 @@ def _alone(app: App, program: Program, wanted: Prepared, place: Path) -> Program
 async def _run(program: Program, output: int) -> None:
     """Raises ProcessError. Whatever ends this ends the program first."""
     await _stop(program)  # what a killed one has left
-    running = await program.start(notify=None, output=output)
     try:
-        async with asyncio.timeout(DEADLINE_S):
-            code = await child.exit_code(running)
-    except TimeoutError as error:
-        reason = f"not done within {DEADLINE_S:g} s"
-        raise ProcessError(program.node, "run", reason, log=running.log_lines()) from error
+        running = await program.start(notify=None, output=output)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                code = await child.exit_code(running)
+        except TimeoutError as error:
+            reason = f"not done within {DEADLINE_S:g} s"
+            raise ProcessError(program.node, "run", reason, log=running.log_lines()) from error
     finally:
         await _stop(program)
         program.forget()

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.errors import BusyError, HostError, OrchestratorError
-from orchestrator.kernel import sysctl
 from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.lab import Lab
@@ -54,13 +53,14 @@ class PrivateHost:
 
     def __init__(self, lab: Lab, directory: NamespaceDirectory) -> None:
         self._directory = directory
-        self._namespace = Namespace("netns:host", lab.host, lab.mark, lab.group, {}, Netlink())
+        self._namespace = Namespace(
+            "netns:host", lab.host, lab.mark, lab.group, {}, Netlink(), {BRIDGE_FILTER: "0"}
+        )
         self._outside = linux.own_namespace()
 
     def enter(self, *, create: bool) -> None:
         """Moves this process in. Raises HostError if it is missing and not to be made."""
         path = self._namespace.path
-        is_new = False
         if not linux.is_namespace(path):
             if not create:
                 mend = "`orchestrator up` with the same option makes it"
@@ -69,14 +69,11 @@ class PrivateHost:
             with _alone():
                 if not linux.is_namespace(path):  # another `up` may have been quicker
                     self._make()
-                    is_new = True
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(descriptor)
         finally:
             os.close(descriptor)
-        if is_new and sysctl.read(BRIDGE_FILTER) is not None:
-            sysctl.write(BRIDGE_FILTER, "0")
 
     def _make(self) -> None:
         """In a thread, since unshare takes along the thread that calls it."""

@@ -55,11 +55,11 @@ def supervise(target: Target, after: int | None) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             async with open_house(app, supervisor, tell, end=end, options=target.short_words()):
                 watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
-                ahead = asyncio.ensure_future(prepare_once(app, tell))
                 if after is not None:
                     await child.wait_for_exit(after)
                 gc.collect()
                 gc.freeze()  # what is there now stays: no collection need look at it again
+                ahead = asyncio.ensure_future(prepare_once(app, tell))
                 try:
                     await supervisor.run()
                 finally:

@@ -70,14 +70,15 @@ class Encoder:
         known, at = self._known[table], named(1, table)
         alone = 0 if any(name == table for name, _ in live) else nftables.NLM_F_EXCL
         found = [message(nftables.NEW_TABLE, CREATE | alone, IPV4, at)]
-        chains = [named(3, name) for name in wanted.chains(table)]
         hooks = wanted.hooks(table)
-        chains += [
-            named(3, name) + known.built_in[name]
-            for name in dict.fromkeys(rule.chain for rule in hooks)
-            if (table, name) not in live
+        found += [
+            message(nftables.NEW_CHAIN, CREATE, IPV4, at + named(3, name))
+            for name in wanted.chains(table)
         ]
-        found += [message(nftables.NEW_CHAIN, CREATE, IPV4, at + each) for each in chains]
+        for name in dict.fromkeys(rule.chain for rule in hooks):
+            if (table, name) not in live:  # with a policy: it must not be that of another's chain
+                body = at + named(3, name) + known.built_in[name]
+                found.append(message(nftables.NEW_CHAIN, CREATE | nftables.NLM_F_EXCL, IPV4, body))
         own = [rule for rule in wanted.wanted if rule.table == table and rule not in hooks]
         # Each hook goes before all that is in its chain, so the last of them goes first.
         for rule, place in [*((r, 0) for r in reversed(hooks)), *((r, APPEND) for r in own)]:

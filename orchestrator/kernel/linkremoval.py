@@ -54,16 +54,18 @@ class LinkRemoval:
         wanted = [each for each in asked if not each[2].done()]  # the others were cancelled
         for start in range(0, len(wanted), AT_ONCE):
             part = wanted[start : start + AT_ONCE]
-            codes, reason = list[int](), ""
+            codes, failure = list[int](), None
             try:
                 codes = await in_thread(self._act, [link for _, link, _ in part])
-            except (ResourceError, OSError) as error:
-                reason = str(error)
+            except ResourceError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of any
+                failure = ResourceError("links", "remove", str(error) or type(error).__name__)
             for number, (resource, link, gone) in enumerate(part):
                 if gone.done():
                     continue
-                if not codes:
-                    gone.set_exception(ResourceError(resource, "remove", reason))
+                if failure is not None:  # its kind says whether to try again
+                    gone.set_exception(type(failure)(resource, "remove", failure.reason))
                 elif code := codes[number]:
                     what = f"remove link {link.name}"
                     gone.set_exception(refusal(resource, "remove", what, code))

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import linux
@@ -89,6 +90,7 @@ class Namespace:
     group: int
     files: dict[str, str]
     netlink: Netlink
+    settings: Mapping[str, str] = field(default_factory=dict)  # sysctls, besides SETTINGS
 
     @property
     def path(self) -> Path:
@@ -168,7 +170,7 @@ class Namespace:
         try:
             linux.unshare_net()
             try:
-                for key, value in SETTINGS.items():
+                for key, value in {**SETTINGS, **self.settings}.items():
                     with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
                         sysctl.write(key, value)
                 up = set_link(LOOPBACK, up=True, group=self.group, alias=self.mark)

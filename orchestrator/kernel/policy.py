@@ -1,9 +1,9 @@
 """Resource: who may connect to a namespace, enforced in that namespace.
 
-Own chains in INPUT there, with connection tracking. Refused connections are answered (TCP
-reset, ICMP port unreachable) instead of dropped: all who can reach a namespace are neighbours
-on one host, nothing is hidden by silence, and a caller that was forgotten in the stack file
-learns of it at once.
+Own chains in INPUT there, with connection tracking where it is needed. Refused connections are
+answered (TCP reset, ICMP port unreachable) instead of dropped: all who can reach a namespace are
+neighbours on one host, nothing is hidden by silence, and a caller that was forgotten in the stack
+file learns of it at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from orchestrator.resource import Observation, State
 MakeRule = Callable[..., Rule]
 # A connection cannot begin without it: RFC 9293, 3.5. As iptables-save prints `! --syn`.
 NO_SYN = "-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
-ECHO_REPLY, ECHO_REQUEST = 0, 8  # ICMP types: RFC 792
+ECHO_REPLY, UNREACHABLE, ECHO_REQUEST = 0, 3, 8  # ICMP types: RFC 792
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,14 @@ def standing(rule: MakeRule, *, is_tracked: bool = True) -> Iterator[Rule]:
             "ACCEPT",
             "answers",
             "Answers to pings. Nothing else that is asked from here and no TCP has answers.",
+        )
+        yield rule(
+            "-p icmp",
+            f"-m icmp --icmp-type {UNREACHABLE}",
+            "ACCEPT",
+            "refusals",
+            "What was asked from here and refused: the kernel tells the socket that it quotes, or "
+            "nobody.",
         )
     yield echo(rule)
 

@@ -183,9 +183,17 @@ class Veth:
         return made
 
     async def _complete(self, outer: Link, inside: Snapshot, bridge: int) -> Link | None:
-        """Whatever is missing on a pair that exists; order matters: up before the route. Returns
-        the outer end as it is then."""
+        """Whatever is missing on a pair that exists. Returns the outer end as it is then.
+
+        Order matters: up before the route, and the outer end first. The inner one has its carrier
+        then as soon as it is up; otherwise its queue would drop what is sent until the kernel has
+        found the carrier, unseen by who looks at the port (moby issue 49364).
+        """
         sysctl.no_ipv6(self.outer)
+        ports = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
+        if self.hairpin:
+            ports.append(set_hairpin(outer.index))
+        await self.netlink.apply(self.name, "ensure", ports)
         index, inner = outer.peer_index, inside.links.get(self.inner)
         requests: list[Request] = []
         if self.address not in inside.of(self.inner):
@@ -194,12 +202,8 @@ class Veth:
         requests.append(set_link(index, alias=self.mark, mac=mac, up=True))
         if self.gateway is not None and not self._has_route(inside, index):
             requests.append(set_default_route(index, self.gateway))
-        # The inner end first: the outer one has its carrier then as soon as it is up.
         await self.netlink.apply(self.name, "ensure", requests, self.namespace)
-        requests = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
-        if self.hairpin:
-            requests.append(set_hairpin(outer.index))
-        return await self.netlink.change(self.name, requests, self.outer)
+        return self.netlink.links(self.outer).get(self.outer)
 
     async def _forwards(self, outer: Link | None) -> None:
         """The port drops packets until it is forwarding; carrier may come a moment after up."""

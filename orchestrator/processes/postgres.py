@@ -14,7 +14,9 @@ import secrets
 import struct
 
 PROTOCOL = 3 << 16
-LIMIT_BYTES = 1_000_000  # of one message; longer ones are not PostgreSQL's
+LIMIT_BYTES = 1_000_000  # of one answer; longer ones are not PostgreSQL's
+MOST_MESSAGES = 1_000  # of one answer
+MOST_ROUNDS = 100_000  # of its hash, which we pay for; PostgreSQL 15 uses 4,096
 MECHANISM = b"SCRAM-SHA-256"
 NO_BINDING = "n,,"  # the connection is not encrypted, so there is nothing to bind to
 WRONG_PASSWORD = "28P01"  # invalid_password of errcodes
@@ -78,8 +80,12 @@ class _Session:
     async def until(self, last: bytes) -> list[tuple[bytes, bytes]]:
         """Every message up to that kind."""
         found: list[tuple[bytes, bytes]] = []
+        size = 0
         while not found or found[-1][0] != last:
             found.append(await self.read())
+            size += len(found[-1][1])
+            if size > LIMIT_BYTES or len(found) > MOST_MESSAGES:
+                raise _stranger()
         return found
 
     async def _asked(self) -> tuple[int, bytes]:
@@ -123,12 +129,15 @@ class _Session:
             salt, rounds = base64.b64decode(given["s"]), int(given["i"])
         except (KeyError, ValueError) as error:
             raise _stranger() from error
+        if not 1 <= rounds <= MOST_ROUNDS:
+            raise _stranger()
         # Some milliseconds, meant to be many: not on the loop's thread.
         proof, signature = await asyncio.to_thread(
             scram, password, salt, rounds, f"{begin},{challenge},{end}"
         )
         self.send(b"p", f"{end},p={proof}".encode())
-        if not hmac.compare_digest(_fields(await self._said(12)).get("v", ""), signature):
+        said = _fields(await self._said(12)).get("v", "")
+        if not hmac.compare_digest(said.encode(), signature.encode()):
             raise RefusedError("it does not know the password that it asks for")
 
     async def _said(self, wanted: int) -> str:

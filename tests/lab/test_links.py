@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterator
+from ipaddress import IPv4Interface
+from pathlib import Path
 
 import pytest
 from rig import World, run
@@ -11,9 +15,11 @@ from orchestrator.kernel import sysctl
 from orchestrator.kernel.linkremoval import take_away
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.rtnetlink import Link
+from orchestrator.kernel.veth import Veth
 from orchestrator.linux import NETNS_DIR, inside
 
 GROUP = 4711
+KIND = 0x88B5  # Ethernet type for experiments of one's own: IEEE 802
 
 
 @pytest.fixture
@@ -70,3 +76,38 @@ def test_ipv6_is_off_for_that_link_alone_also_of_another_host(host: World) -> No
     with inside(NETNS_DIR / host.outside):
         sysctl.no_ipv6("x2-in")
     assert [setting(host.outside, link) for link in ("x2-in", "x1-in")] == ["1", "0"]
+
+
+def test_what_is_sent_the_moment_a_pair_is_ready_arrives(host: World) -> None:
+    """From inside: the inner end's queue drops everything until it has its carrier."""
+    outside = NETNS_DIR / host.outside
+    host.on_host("ip", "link", "set", "br-x", "up").ok()
+    # A packet socket, since a datagram to all would need a route back to its sender: packet(7).
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(KIND)) as heard:
+        heard.bind(("br-x", KIND))
+        heard.settimeout(2)
+        for number in range(30):
+            pair = veth(f"y{number}", outside, f"10.9.0.{number + 2}/24")
+            asyncio.run(pair.ensure())
+            with inside(outside), socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as speaker:
+                speaker.sendto(bytes([number]) * 46, (pair.inner, KIND, 0, 0, b"\xff" * 6))
+            assert heard.recv(100)[0] == number
+            asyncio.run(pair.remove())
+
+
+def veth(name: str, namespace: Path, address: str) -> Veth:
+    return Veth(
+        f"veth:{name}",
+        bridge="br-x",
+        outer=f"{name}-br",
+        inner=name,
+        namespace=namespace,
+        address=IPv4Interface(address),
+        gateway=None,
+        mac="02:00:00:00:00:01",
+        outer_mac="02:00:00:00:00:02",
+        hairpin=False,
+        mark="orchestrator:test",
+        group=GROUP,
+        netlink=Netlink(),
+    )

@@ -76,3 +76,22 @@ async def test_who_was_cancelled_before_keeps_its_link() -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     assert kernel.batches == [[2]]
+
+
+@pytest.mark.parametrize(
+    ("failure", "heard"),
+    [
+        (TransientError("links", "list", "interrupted"), TransientError),
+        (RuntimeError("can't start new thread"), ResourceError),
+    ],
+    ids=["to be tried again", "of any kind"],
+)
+async def test_all_hear_of_a_failure_and_its_kind(failure: Exception, heard: type) -> None:
+    def broken(_: Sequence[Link]) -> list[int]:
+        raise failure
+
+    removal = LinkRemoval(broken)
+    asked = (removal.ask(f"veth:{number}", link(number)) for number in (1, 2))
+    found = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+    assert [type(each) for each in found] == [heard, heard]
+    assert all(str(failure.args[-1]) in str(each) for each in found)

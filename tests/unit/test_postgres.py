@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import struct
 from collections.abc import Awaitable, Callable
@@ -111,6 +112,42 @@ async def test_answer_that_breaks_off_is_none(pieces: tuple[bytes, ...]) -> None
 async def test_no_password_is_sent_where_there_is_none() -> None:
     passed, text = await probed(saying(asked(3)), None)
     assert (passed, text) == (False, "it asks for a password, and there is none")
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "1099511627776", "2147483647", "many"])
+async def test_hash_that_would_cost_us_too_much_is_refused(rounds: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHALLENGE)
+        nonce = (await heard(reader))[1].partition(b"r=")[2]
+        writer.write(asked(11, b"r=" + nonce + b"more,s=c2FsdA==,i=" + rounds.encode()))
+        await reader.read()
+
+    assert await probed(talk, "secret") == (False, "its answer is not PostgreSQL's")
+
+
+async def test_proof_of_strange_letters_is_none() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHALLENGE)
+        nonce = (await heard(reader))[1].partition(b"r=")[2]
+        writer.write(asked(11, b"r=" + nonce + b"more,s=c2FsdA==,i=4096"))
+        await heard(reader)
+        writer.write(asked(12, "v=éé".encode()))
+        await reader.read()
+
+    passed, text = await probed(talk, "secret")
+    assert (passed, "does not know the password" in text) == (False, True), text
+
+
+@pytest.mark.parametrize("size", [900_000, 0])
+async def test_answer_without_end_is_cut(size: int) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + READY)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(5_000):
+                writer.write(message(b"D", b"x" * size))
+                await writer.drain()
+
+    assert await probed(talk, "secret") == (False, "its answer is not PostgreSQL's")
 
 
 def wants(ask_for: bytes, wanted: bytes) -> Talk:
