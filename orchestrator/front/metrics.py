@@ -30,8 +30,8 @@ from orchestrator.path.watch import PathWatch
 # is shown below what a whole request takes at least, nor above what one hop takes before its
 # caller gives up, or a way on a machine that serves at all; what is counted there is in the next
 # bucket that is shown.
-WHOLE_US = (250, 5_000_000)
-PART_US = (25, 500_000)
+WHOLE_US = (500, 5_000_000)
+PART_US = (25, 250_000)
 WAY_US = (25, 100_000)
 HANDSHAKE_US = (25, 10_000)  # beyond it a packet was lost, which costs a second at least
 
@@ -136,6 +136,7 @@ class PathCollector:
             "Request time not covered by any hop or edge.",
             (),
             totals.unattributed,
+            shown_us=WAY_US,
         )
         yield _counter(
             "orchestrator_edge_requests",

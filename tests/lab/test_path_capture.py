@@ -15,7 +15,7 @@ from rig import World
 from orchestrator.path.spans import Call, Stay
 
 BATCH, BATCHES = 40, 15
-WITHIN, WITHIN_US = 0.1, 50.0
+WITHIN, WITHIN_US = 0.1, 100.0  # µs: 50 on a fast machine; waking takes longer elsewhere
 SLACK_US = 5.0  # stamps are whole microseconds, and two clocks are compared
 ADDRESSES = {
     "nginx-lb": "10.0.0.10",
@@ -76,7 +76,7 @@ def compared(asked: list[Asked], packets: list[Packet]) -> dict[str, tuple[float
 
 def test_capture_on_the_bridge_agrees_with_what_the_hops_report(shop: World) -> None:
     """Every packet lies between the stamps on both its sides, and the means agree to within 10 %
-    or 50 µs, where nobody else takes the processor between a packet and its stamp and nobody
+    or 100 µs, where nobody else takes the processor between a packet and its stamp and nobody
     sets the wall clock, which the kernel stamps packets with: of several batches one in peace is
     enough for each hop, and a wrong report is wrong in all of them."""
     far = dict.fromkeys(ADDRESSES.keys() - {"nginx-lb"}, "no batch")
