@@ -24,7 +24,7 @@ def missing() -> str:
         for words in (["docker", "info"], ["docker", "compose", "version"]):
             done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
             if done.returncode:
-                return done.stderr.strip().splitlines()[-1] if done.stderr else " ".join(words)
+                return _last_line(done.stderr) or " ".join(words)
     except FileNotFoundError:
         return "docker is not installed"
     except subprocess.TimeoutExpired:
@@ -63,6 +63,7 @@ class Compose:
             ["docker", "compose", *file, *words],
             check=True,
             capture_output=True,
+            text=True,
             env={**os.environ, "SECRETS": str(self._secrets), "ROOT": str(ROOT)},
         )
 
@@ -73,8 +74,15 @@ def measure(rounds: int) -> tuple[list[float], str]:
         return [], why
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        compose = Compose(Path(directory))
+        try:
+            compose = Compose(Path(directory))
+        except subprocess.CalledProcessError as error:  # no registry can be reached, for example
+            return [], _last_line(error.stderr) or f"its images cannot be had: {error}"
         return [compose.cold_s() for _ in range(rounds)], ""
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def _answers() -> bool:
