@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from books import restock, words_of
-from rig import World, eventually
+from rig import Done, World, eventually
 
 from orchestrator.kernel import nftables
 
@@ -66,15 +66,22 @@ def starve(service: str) -> Fault:
 
     def act(shop: World) -> None:
         first = program(shop, service)
-        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-        for pid in (first, *map(int, children)):
-            user = Path(f"/proc/{pid}").stat()
-            # As its own user: others need CAP_SYS_RESOURCE, which containers do not have.
-            words = ["setpriv", f"--reuid={user.st_uid}", f"--regid={user.st_gid}"]
-            words += ["--clear-groups", "prlimit", f"--pid={pid}", "--nofile=3:3"]
-            shop.direct(*words).ok()
+        starve_process(shop, first).ok()  # before its children are told: later ones inherit it
+        for pid in Path(f"/proc/{first}/task/{first}/children").read_text().split():
+            done = starve_process(shop, int(pid))
+            assert done.code == 0 or not Path(f"/proc/{pid}").exists(), done.err
 
     return act
+
+
+def starve_process(shop: World, pid: int) -> Done:
+    try:
+        user = Path(f"/proc/{pid}").stat()
+    except FileNotFoundError:
+        return Done(1, "", f"{pid} has ended")
+    # As its own user: others need CAP_SYS_RESOURCE, which containers do not have.
+    words = ["setpriv", f"--reuid={user.st_uid}", f"--regid={user.st_gid}"]
+    return shop.direct(*words, "--clear-groups", "prlimit", f"--pid={pid}", "--nofile=3:3")
 
 
 def backends(shop: World, doing: str) -> list[int]:
