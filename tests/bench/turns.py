@@ -57,7 +57,13 @@ class Client:
     """Keep-alive connections to one server, which stand still between turns."""
 
     def __init__(
-        self, namespace: Path, host: str, port: int, target: str, *, connections: int = CONNECTIONS
+        self,
+        namespace: Path | None,
+        host: str,
+        port: int,
+        target: str,
+        *,
+        connections: int = CONNECTIONS,
     ) -> None:
         self._request = f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
         self._namespace, self._address = namespace, (host, port)
@@ -66,6 +72,11 @@ class Client:
         self._connect(connections)
         self._used = time.monotonic()
         self._body = self._measured(next(iter(self._sockets.values())))
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+        self._epoll.close()
 
     def _connect(self, count: int) -> list[socket.socket]:
         with inside(self._namespace):
@@ -108,26 +119,30 @@ class Client:
         poll, now = self._epoll.poll, time.monotonic
         for number, _ in poll(0):  # nothing was asked: the server has ended it
             self._replaced(sockets[number])
-        left_of = dict.fromkeys(sockets, 0)  # 0: an answer is to begin
+        left_of = dict.fromkeys(sockets, 0)  # of those that wait; 0: the answer is to begin
         requests = 0
         cpu_ns, begun_ns = machine_ns(), time.monotonic_ns()
         until = now() + seconds
         for each in sockets.values():
             each.send(request)
-        under_way = len(sockets)
-        while under_way:
+        while left_of:
             ready = poll(ANSWER_S)
             if not ready:
-                raise SystemExit("no answer")
+                raise SystemExit(f"no answer to {len(left_of)} requests in {ANSWER_S:.0f} s")
             is_over = now() >= until
             for number, _ in ready:
                 one = sockets[number]
                 if not (data := _received(one)):
                     other = self._replaced(one)
-                    other.send(request)
-                    left_of[other.fileno()] = 0
+                    # Whoever has his answer already, as with the last one that nginx gives on a
+                    # connection, must not ask again: nobody would wait for it.
+                    if left_of.pop(number, None) is not None:
+                        other.send(request)
+                        left_of[other.fileno()] = 0
                     continue
-                left = left_of[number]
+                left = left_of.get(number)
+                if left is None:
+                    raise SystemExit(f"not asked for: {data[:200]!r}")
                 if not left:
                     if not data.startswith(OK):
                         raise SystemExit(f"refused: {data[:200]!r}")
@@ -137,7 +152,7 @@ class Client:
                     continue
                 requests += 1
                 if is_over:
-                    under_way -= 1
+                    del left_of[number]
                 else:
                     one.send(request)
         self._used = now()
