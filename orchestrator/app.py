@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from orchestrator import document, former, frozen, linux
+from orchestrator import former, frozen, known, linux
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -34,6 +34,7 @@ from orchestrator.events import (
 )
 from orchestrator.health import Health, hurried
 from orchestrator.kernel.netlink import Netlink
+from orchestrator.known import MAX_BYTES, Known
 from orchestrator.lab import CACHE_ROOT, Lab
 from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
@@ -57,7 +58,7 @@ from orchestrator.rotation import finish
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
-from orchestrator.stackfile import parse_stack
+from orchestrator.templates import digest_of
 
 
 def drifts(broken: Mapping[str, Observation], hung: Mapping[str, str]) -> list[DriftFound]:
@@ -86,6 +87,7 @@ class App:
     max_workers: int
     whole: Stack
     left_out: Mapping[str, When] = field(default_factory=dict)
+    known: Known | None = None  # from reading this text before
 
     @cached_property
     def compiler(self) -> Compiler:
@@ -98,6 +100,18 @@ class App:
             netlink=Netlink(),
             secrets=Secrets(self.lab.state_dir / "secrets"),
             whole=self.whole,
+            compiled=self.known.compiled if self.known else {},
+        )
+
+    def is_sound(self) -> bool:
+        """Whether templates are known to be rendered without a fault, just as they are, with
+        what this host has now. Raises SpecError for one that cannot be read."""
+        sound = self.known and self.known.sound
+        return bool(
+            sound
+            and sound.left_out == tuple(self.left_out)
+            and sound.texts == {digest_of(text) for text in self.compiler.templates.texts()}
+            and all(Path(path).exists() == there for path, there in sound.files.items())
         )
 
     @cached_property
@@ -323,13 +337,14 @@ def require_root() -> None:
         raise HostError("this needs root", mend="run it with sudo")
 
 
-def load_stack(path: Path) -> tuple[Stack, str]:
-    """The stack in the file and its text. Raises UsageError, SpecError."""
+def load_stack(path: Path, cache_root: Path | None = None) -> tuple[Known, str]:
+    """The stack in the file, with what is known of it there, and its text. Raises UsageError,
+    SpecError."""
     try:
-        text = read_text(path, limit=document.MAX_BYTES + 1)
+        text = read_text(path, limit=MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the stack file {path}: {error}") from error
-    return parse_stack(text, str(path)), text
+    return known.read(text, str(path), cache_root), text
 
 
 def open_app(
@@ -342,7 +357,8 @@ def open_app(
     max_workers: int = 32,
 ) -> App:
     """The app of a stack file on a host. Raises UsageError, SpecError."""
-    whole, text = load_stack(path)
+    found, text = load_stack(path, cache_root)
+    whole = found.stack
     stack, left_out = leave_out(whole, lambda program: is_installed(whole, program))
     lab = Lab(whole.name, host, state_root, run_root, cache_root)
-    return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out)
+    return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out, found)

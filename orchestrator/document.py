@@ -8,6 +8,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 
 from orchestrator.errors import Problem, SpecError
+from orchestrator.known import MAX_BYTES
 from orchestrator.terminal import clean
 
 Path = tuple[str | int, ...]
@@ -21,7 +22,6 @@ STARTS = (
 ENDS = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 # libyaml is ten times as fast; the loader in Python has the better words for what is wrong.
 FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-MAX_BYTES = 1_000_000  # a stack of 1,000 services takes about 400 kB
 
 
 def parse(text: str, file: str) -> tuple[Any, dict[Path, int]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from orchestrator import known
 from orchestrator.engine.plan import Node
 from orchestrator.errors import SpecError
 from orchestrator.lab import Lab
 from orchestrator.replay import subgraph
 from orchestrator.resource import is_absent
 from orchestrator.stack import Compiler
-from orchestrator.stackfile import parse_stack
 
 FILE = "stack.yaml"  # in the lab's run directory
 
@@ -34,7 +34,8 @@ def orphans(
         text = path.read_text()
         if text == unless:
             return {}
-        had = replace(compiler, stack=parse_stack(text, str(path))).nodes()
+        stack = known.read(text, str(path), compiler.lab.cache_root).stack
+        had = replace(compiler, stack=stack).nodes()
     except (OSError, UnicodeDecodeError, SpecError):
         return {}
     return subgraph(had, had.keys() - nodes.keys())

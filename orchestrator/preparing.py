@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator import known
 from orchestrator.app import App
 from orchestrator.errors import ProcessError, ResourceError
 from orchestrator.linux import in_thread_to_its_end
@@ -19,8 +20,10 @@ from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder
 from orchestrator.processes.prepared import Prepared, RefusedError
 from orchestrator.processes.service import Job, Program
+from orchestrator.validation import check_templates
 
 DEADLINE_S = 120.0
+STACK = "stack"  # among what was prepared: what reading its file came to
 NICE = 19  # it is for the next lab: whatever runs goes first
 
 
@@ -33,7 +36,8 @@ def jobs(app: App) -> Iterator[tuple[Program, Prepared]]:
 
 def lacking(app: App) -> list[str]:
     """Jobs whose prepared file is not there, by a glance. Raises RefusedError, OSError."""
-    return [of.node for _, of in jobs(app) if not of.store.has(of.key)]
+    found = [of.node for _, of in jobs(app) if not of.store.has(of.key)]
+    return found if app.is_sound() else [*found, STACK]
 
 
 async def prepare(app: App) -> dict[str, str]:
@@ -57,7 +61,20 @@ async def prepare(app: App) -> dict[str, str]:
             raise ResourceError(
                 wanted.node, f"prepare in {wanted.store.directory} for", str(error)
             ) from error
+    found[STACK] = _kept(app)
     return found
+
+
+def _kept(app: App) -> str:
+    """What came of keeping what is known of the stack. Raises ResourceError, SpecError."""
+    place = app.lab.cache_root
+    try:
+        if app.is_sound():
+            return f"there: {place / known.DIRECTORY}"
+        path = known.keep(app.text, check_templates(app, "stack"), place)
+    except (RefusedError, OSError) as error:
+        raise ResourceError(STACK, f"keep in {place} what is known of", str(error)) from error
+    return f"made: {path}" if path else "another process is at it"
 
 
 async def _make(app: App, program: Program, wanted: Prepared, directory: int) -> str:

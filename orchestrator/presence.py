@@ -25,25 +25,23 @@ def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack,
         return stack, {}
     for name in stack.services:
         if (home := stack.home_of(name)) in absent:
-            absent.setdefault(name, absent[home].model_copy(update={"otherwise": ""}))
+            absent.setdefault(name, absent[home].changed(otherwise=""))
     jobs = {name: job for name, job in stack.jobs.items() if job.of not in absent}
     gone = {*absent, *(name for name in stack.jobs if name not in jobs)}
     services = {name: each for name, each in stack.services.items() if name not in absent}
     checks = {name: each for name, each in stack.checks.items() if not gone & {*each.needs}}
-    update = {
-        "services": {name: _without(each, gone) for name, each in services.items()},
-        "jobs": {name: _without(each, gone) for name, each in jobs.items()},
-        "checks": checks,
-        "flows": tuple(left for flow in stack.flows if (left := _flow_without(flow, absent))),
-    }
-    # Through the constructor's fields, since a copy would keep what the whole stack has cached.
-    fields = {name: getattr(stack, name) for name in Stack.model_fields}
-    return Stack.model_construct(**{**fields, **update}), absent
+    part = stack.changed(
+        services={name: _without(each, gone) for name, each in services.items()},
+        jobs={name: _without(each, gone) for name, each in jobs.items()},
+        checks=checks,
+        flows=tuple(left for flow in stack.flows if (left := _flow_without(flow, absent))),
+    )
+    return part, absent
 
 
 def _without(process: P, gone: Collection[str]) -> P:
     needs = {name: given for name, given in process.needs.items() if name not in gone}
-    return process.model_copy(update={"needs": needs}) if needs != process.needs else process
+    return process.changed(needs=needs) if needs != process.needs else process
 
 
 def _flow_without(flow: Flow, gone: Collection[str]) -> Flow | None:
@@ -51,7 +49,7 @@ def _flow_without(flow: Flow, gone: Collection[str]) -> Flow | None:
     targets = tuple(name for name in flow.targets if name not in gone)
     if not sources or not targets:
         return None
-    return flow.model_copy(update={"sources": sources, "targets": targets})
+    return flow.changed(sources=sources, targets=targets)
 
 
 def words(left_out: Mapping[str, When]) -> list[str]:

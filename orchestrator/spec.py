@@ -1,4 +1,9 @@
-"""The stack as frozen models: networks, services, jobs, checks."""
+"""The stack as plain frozen values: what everything but the reading of its file works with.
+
+What may stand in a file, with bounds, defaults and words, is in schema.py, field by field the
+same; a test holds the two together. This module loads nothing, so that a stack that was read
+before costs no command the loading of what reads it.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +11,11 @@ from enum import StrEnum
 from functools import cached_property
 from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
-
-from orchestrator.fields import (
-    AbsolutePath,
-    Bytes,
-    FlowPort,
-    InterfaceName,
-    Model,
-    Name,
-    Port,
-    Seconds,
-    StackPath,
-    Text,
-    Variable,
-    one_or_more,
-    published,
-    signal_name,
-)
 from orchestrator.lab import IFNAMSIZ
-from orchestrator.readiness import Readiness
+from orchestrator.plain import Plain
 
-ONE_OR_MORE: dict[str, Any] = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
-}
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
 
 
@@ -50,283 +28,230 @@ class Condition(StrEnum):
     BESIDE = "beside"  # starts without it, is ready only once it is: overlaps the two starts
 
 
-class Network(Model):
+class Network(Plain):
     """A bridge; its key is the bridge's name."""
 
-    address: Annotated[IPv4Interface, WithJsonSchema({"type": "string"})] = Field(
-        description="The bridge's own address with its prefix length, e.g. 10.0.0.1/16."
-    )
-    masquerade: bool = Field(
-        True, description="Let the network reach the outside behind the host's address."
-    )
+    address: IPv4Interface
+    masquerade: bool
 
 
-class Attachment(Model):
+class Attachment(Plain):
     """A service's place on a network."""
 
     address: IPv4Address
-    interface: InterfaceName | None = Field(
-        None, description="Name inside the namespace; the bridge's end adds -br to it."
-    )
+    interface: str | None
 
 
-def _attachment(value: Any) -> Any:
-    return {"address": value} if isinstance(value, str) else value
-
-
-class Retry(Model):
+class Retry(Plain):
     """Attempts with exponential backoff and jitter between them."""
 
-    attempts: int = Field(3, ge=1, le=100)
-    backoff_s: Seconds = Field(0.2, alias="backoff")
-    max_backoff_s: Seconds = Field(5.0, alias="max_backoff")
+    attempts: int
+    backoff_s: float
+    max_backoff_s: float
 
 
-class Stop(Model):
+class Stop(Plain):
     """How a process is asked to leave, and how long it may take."""
 
-    signal: Annotated[
-        Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"],
-        BeforeValidator(signal_name),
-    ] = "SIGTERM"
-    grace_s: Seconds = Field(10.0, alias="grace")
+    signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
+    grace_s: float
 
 
-class Listen(Model):
-    """A listening socket that is made before the program and handed to it.
+class Listen(Plain):
+    """A listening socket that is made before the program and handed to it."""
 
-    It outlives the program: connections wait in it while the program is replaced.
-    """
-
-    port: Port
-    handover: Literal["systemd", "nginx"] = Field(
-        "systemd", description="systemd: LISTEN_FDS, sd_listen_fds(3); nginx: its NGINX variable."
-    )
-    backlog: int = Field(1024, ge=1, le=65_535)
+    port: int
+    handover: Literal["systemd", "nginx"]
+    backlog: int
 
 
-class ConfigFile(Model):
-    """A file that is rendered for the service (jinja2) and mounted at its key."""
+class ConfigFile(Plain):
+    """A file that is rendered for the service and mounted at its key: a template or its text."""
 
-    template: StackPath | None = None
-    content: Text | None = None
-    on_host: bool = Field(False, description="Also linked at the same path on the host.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.template is None) == (self.content is None):
-            raise ValueError("give either template or content")
-        return self
+    template: str | None
+    content: str | None
+    on_host: bool
 
 
-class When(Model):
+class When(Plain):
     """What this host must have; a service without it is left out, with a word."""
 
-    programs: Annotated[
-        tuple[Text, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
-    ] = Field(
-        alias="program",
-        min_length=1,
-        description="A command that is found where the service's own would be; of several, any.",
-    )
-    otherwise: str = Field("", description="What `up` says when the service is left out.")
+    programs: tuple[str, ...]
+    otherwise: str
 
 
-class Account(Model):
+class Account(Plain):
     """An account at PostgreSQL or Redis: its password, and what `audit` must find it may do."""
 
-    secret: Name
-    may: tuple[Text, ...] = Field(description="`SELECT on table (column)`, a role; ACL rules.")
+    secret: str
+    may: tuple[str, ...]
 
 
-class Limits(Model):
+class Limits(Plain):
     """What all processes of a service or job together may take."""
 
-    memory: Bytes = Field(1 << 30, description="256M, 1G (powers of 1024), or bytes.")
-    tasks: int = Field(512, ge=4, le=100_000, description="Processes and threads.")
+    memory: int  # bytes
+    tasks: int
 
 
-class Process(Model):
+class HttpProbe(Plain):
+    """GET answers with that status and a body that contains the text."""
+
+    port: int
+    path: str
+    status: int
+    contains: str
+
+
+class PostgresProbe(Plain):
+    """SELECT 1 on that database as that user."""
+
+    database: str
+    port: int
+    user: str
+    password: str | None
+
+
+class RedisProbe(Plain):
+    """PING answers PONG."""
+
+    port: int
+    user: str | None
+    password: str | None
+
+
+class Readiness(Plain):
+    """Everything that is given must hold, in this order: notify, tcp, then the protocols."""
+
+    notify: bool
+    tcp: int | None
+    http: HttpProbe | None
+    postgres: PostgresProbe | None
+    redis: RedisProbe | None
+    interval_s: float
+
+
+class Process(Plain):
     """What services and jobs have in common."""
 
-    user: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]*$")] = Field(
-        "auto", description="auto: a user id of its own without a host account; or a name."
-    )
-    environment: dict[Variable, Text] = {}
-    files: dict[AbsolutePath, ConfigFile] = {}
-    secrets: tuple[Name, ...] = ()
-    rotation: Literal["restart", "live", "only"] = Field(
-        "restart",
-        description="When a secret of it is rotated: restart it; live: it reads secrets anew (a "
-        "job: is run, to make its server take them); only: a job that is run for nothing else.",
-    )
-    needs: dict[Name, Condition | None] = {}
-    retry: Retry = Retry()  # type: ignore[call-arg]
-    deadline_s: Seconds = Field(60.0, alias="deadline")
-    nice: int = Field(
-        0, ge=0, le=19, description="As nice(1): higher leaves the processors to others."
-    )
-
-    limits: Limits = Limits()  # type: ignore[call-arg]
-    host_files: tuple[AbsolutePath, ...] = Field((), description="More of the host's to read.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _needs_as_list(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("needs"), list):
-            names = data["needs"]
-            if all(isinstance(name, str) for name in names):
-                return {**data, "needs": dict.fromkeys(names)}
-        return data
+    user: str
+    environment: dict[str, str]
+    files: dict[str, ConfigFile]
+    secrets: tuple[str, ...]
+    rotation: Literal["restart", "live", "only"]
+    needs: dict[str, Condition | None]
+    retry: Retry
+    deadline_s: float
+    nice: int
+    limits: Limits
+    host_files: tuple[str, ...]
 
 
 class Service(Process):
     """A namespace on the network(s) and, with a command, a process that runs in it."""
 
-    layer: Name = "services"
-    when: When | None = None
-    namespace: Name | None = Field(None, description="Default: the service's own name.")
-    networks: dict[Name, Annotated[Attachment, BeforeValidator(_attachment)]] = {}
-    command: tuple[Text, ...] | None = Field(None, min_length=1)
-    data: tuple[AbsolutePath, ...] = Field(
-        (), description="Directories that are kept over restarts and `down`."
-    )
-    accounts: dict[Name, Account] = {}
-    path_log: AbsolutePath | None = Field(
-        None, description="Where it logs each request hop by hop, for the supervisor to read."
-    )
-    ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
-    listen: Listen | None = None
-    outbound: Literal["allowed", "denied"] | tuple[FlowPort, ...] = Field(
-        "allowed",
-        description="To the outside: allowed, denied, or to these ports only, e.g. [443, 53/udp].",
-    )
-    readiness: Readiness = Readiness()  # type: ignore[call-arg]
-    stop: Stop = Stop()  # type: ignore[call-arg]
+    layer: str
+    when: When | None
+    namespace: str | None
+    networks: dict[str, Attachment]
+    command: tuple[str, ...] | None
+    data: tuple[str, ...]
+    accounts: dict[str, Account]
+    path_log: str | None
+    ports: tuple[PublishedPort, ...]
+    listen: Listen | None
+    outbound: Literal["allowed", "denied"] | tuple[str, ...]
+    readiness: Readiness
+    stop: Stop
 
 
-class PublishedPort(Model):
+class PublishedPort(Plain):
     """Host port → service port, for clients from everywhere."""
 
-    host: Port
-    service: Port
+    host: int
+    service: int
 
 
-class Prepared(Model):
+class Prepared(Plain):
     """What a job would make alike in every lab: made once per machine, its standard input then."""
 
-    command: tuple[Text, ...] = Field(
-        min_length=1,
-        description="Writes it to its standard output, without network, data and secrets.",
-    )
-    programs: tuple[Text, ...] = Field(
-        (), description="Others that it runs: it is made anew when one of them was replaced."
-    )
+    command: tuple[str, ...]
+    programs: tuple[str, ...]
 
 
 class Job(Process):
     """A command that runs to its end once; `of` names the service whose place it takes."""
 
-    of: Name
-    command: tuple[Text, ...] = Field(min_length=1)
-    network: bool = Field(True, description="False: it needs no network and can start at once.")
-    creates: AbsolutePath | None = Field(
-        None, description="It is done for good once this path exists (in a data directory)."
-    )
-    prepared: Prepared | None = None
+    of: str
+    command: tuple[str, ...]
+    network: bool
+    creates: str | None
+    prepared: Prepared | None
 
 
-class Flow(Model):
+class Flow(Plain):
     """Connections that may be made besides those that follow from needs."""
 
-    sources: Annotated[
-        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
-    ] = Field(alias="from", min_length=1, description="Services, or host: the lab's host.")
-    targets: Annotated[
-        tuple[Name, ...], BeforeValidator(one_or_more), WithJsonSchema(ONE_OR_MORE)
-    ] = Field(alias="to", min_length=1, description="Services, or host: the lab's host.")
-    ports: tuple[FlowPort, ...] = Field(
-        (), description="E.g. [9100, 53/udp]; default: every port that the target declares."
-    )
-    why: str = Field("", description="Shown by `orchestrator policy`.")
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    ports: tuple[str, ...]
+    why: str
 
 
-class Expect(Model):
+class Expect(Plain):
     """What an answer must look like."""
 
-    status: Annotated[int, Field(ge=100, le=599)] = 200
-    contains: str = ""
-    json_keys: tuple[str, ...] = Field((), alias="json", description="Keys the object must have.")
+    status: int
+    contains: str
+    json_keys: tuple[str, ...]
 
 
-class CheckStep(Model):
+class CheckStep(Plain):
     """One HTTP request from the lab's host."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
-    url: Annotated[str, StringConstraints(pattern=r"^http://[^\s]+$")]
-    headers: dict[str, str] = {}
-    body: dict[str, Any] | None = None
-    expect: Expect = Expect()  # type: ignore[call-arg]
-    save: dict[Name, str] = Field(
-        {}, description="name: key of the answer, for {name} in later URLs and bodies."
-    )
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    url: str
+    headers: dict[str, str]
+    body: dict[str, Any] | None
+    expect: Expect
+    save: dict[str, str]
 
 
-class Check(Model):
+class Check(Plain):
     """Requests through the platform, in order; a gate of `up`, or a row of `verify` only."""
 
-    title: str = ""
-    gate: bool = False
-    needs: tuple[Name, ...] = ()
-    deadline_s: Seconds = Field(30.0, alias="deadline")
-    steps: tuple[CheckStep, ...] = Field(min_length=1)
+    title: str
+    gate: bool
+    needs: tuple[str, ...]
+    deadline_s: float
+    steps: tuple[CheckStep, ...]
 
 
-class Supervision(Model):
+class Supervision(Plain):
     """What the supervisor does about drift and failures."""
 
-    policy: Literal["heal", "alert", "freeze"] = Field(
-        "heal",
-        description="heal: mend it; alert: tell of it; freeze: change nothing until `up --thaw`.",
-    )
-    health_interval_s: Seconds = Field(1.0, alias="health_interval")
-    start_limit: int = Field(
-        5, ge=1, le=1000, description="So many healings within start_window, then given up."
-    )
-    start_window_s: Seconds = Field(60.0, alias="start_window")
-    probe: Name | None = Field(
-        None, description="A check whose first request is made each second, for the client's view."
-    )
-    port: int = Field(
-        9464,
-        ge=0,
-        le=65535,
-        description="Page and metrics on the host's loopback, metrics on the bridges; 0: none.",
-    )
-    setup_budget_s: Seconds = Field(
-        5.0,
-        alias="setup_budget",
-        description="What `up` may take; an alert tells if it took more.",
-    )
-    trace_one_in: int = Field(10, ge=1, description="Of so many requests one is kept for `trace`.")
+    policy: Literal["heal", "alert", "freeze"]
+    health_interval_s: float
+    start_limit: int
+    start_window_s: float
+    probe: str | None
+    port: int
+    setup_budget_s: float
+    trace_one_in: int
 
 
-class Stack(Model):
+class Stack(Plain):
     """A whole platform: networks, services, jobs, secrets, checks."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
-    networks: dict[InterfaceName, Network] = Field(min_length=1)
-    path: tuple[Text, ...] = Field(
-        (), description="Directories (globs) put before PATH; of several matches the newest."
-    )
-    secrets: tuple[Name, ...] = Field((), description="Random passwords made at first start.")
-    services: dict[Name, Service] = Field(min_length=1, max_length=1000)
-    jobs: dict[Name, Job] = {}
-    flows: tuple[Flow, ...] = Field(
-        (), description="Connections besides those from who needs to what is needed."
-    )
-    checks: dict[Name, Check] = {}
-    supervision: Supervision = Supervision()  # type: ignore[call-arg]
+    name: str
+    networks: dict[str, Network]
+    path: tuple[str, ...]
+    secrets: tuple[str, ...]
+    services: dict[str, Service]
+    jobs: dict[str, Job]
+    flows: tuple[Flow, ...]
+    checks: dict[str, Check]
+    supervision: Supervision
 
     def namespace_of(self, service: str) -> str:
         return self.services[service].namespace or service

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Interface
@@ -61,11 +62,20 @@ class Compiler:
     netlink: Netlink
     secrets: Secrets
     whole: Stack | None = None  # with services that are left out on this host
+    compiled: Mapping[str, bytes] = field(default_factory=dict)  # templates, see Templates
+    exists: Callable[[str], bool] = os.path.exists  # what templates may ask of this host
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
 
     @property
     def templates(self) -> Templates:
-        return Templates(self.stack, self.whole or self.stack, self.directory, self.secrets)
+        return Templates(
+            self.stack,
+            self.whole or self.stack,
+            self.directory,
+            self.secrets,
+            self.compiled,
+            self.exists,
+        )
 
     def check_templates(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
@@ -210,7 +220,7 @@ class Compiler:
             service,
             Probes(label, probes_of(self.stack, name, self.secrets), ready.interval_s, self.emit),
         )
-        needs = {**self._place_needs(name), **self._needs(spec)}
+        needs = {**self._place_needs(name), **self._needs(spec.needs)}
         found = [self._node(service, needs, gate=gate, spec=spec, layer=spec.layer)]
         if not self.lab.host:
             found += [
@@ -238,7 +248,7 @@ class Compiler:
             for inside, outside in program.data.items():
                 if spec.creates.startswith(f"{inside}/"):
                     creates = outside / spec.creates.removeprefix(f"{inside}/")
-        needs = self._needs(spec)
+        needs = self._needs(spec.needs)
         if spec.network:
             needs |= self._place_needs(spec.of)
         layer = self.stack.services[spec.of].layer
@@ -303,9 +313,9 @@ class Compiler:
             found[name] = Stage.READY
         return found
 
-    def _needs(self, spec: Process) -> dict[str, Stage]:
+    def _needs(self, needs: Mapping[str, Condition | None]) -> dict[str, Stage]:
         found: dict[str, Stage] = {}
-        for name, given in spec.needs.items():
+        for name, given in needs.items():
             stage = STAGES[self.stack.condition_of(name, given)]
             if name in self.stack.jobs:
                 found[f"job:{name}"] = stage
@@ -345,11 +355,10 @@ class Compiler:
         label = f"check:{name}"
         gate = Probes(label, [check_probe(check)], 0.1, self.emit)
         everything = [*self.stack.services, *self.stack.jobs]
-        spec = Process.model_validate({"needs": list(check.needs or everything)})
         needs = {
             "nat:rules": Stage.READY,
             "sysctl:ip_forward": Stage.READY,
-            **self._needs(spec),
+            **self._needs(dict.fromkeys(check.needs or everything)),
         }
         return self._node(Milestone(label), needs, gate=gate, deadline_s=check.deadline_s)
 

@@ -7,23 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator import readiness as models
+from orchestrator import schema, spec
 from orchestrator.document import Path, dotted, line_of, parse
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fields import Model
 from orchestrator.flows import HOST, OUTSIDE, declared_ports
 from orchestrator.lab import IFNAMSIZ
 from orchestrator.needs import find_circle
-from orchestrator.readiness import Readiness
-from orchestrator.spec import (
-    PORT_SIDE,
-    Check,
-    Condition,
-    Job,
-    Network,
-    Process,
-    Service,
-    Stack,
-)
+from orchestrator.plain import Plain
+from orchestrator.spec import PORT_SIDE, Condition, Network, Process, Readiness, Stack
 
 Complain = Callable[[Path, str], None]
 
@@ -34,10 +27,11 @@ def parse_stack(text: str, file: str) -> Stack:
     if not isinstance(data, dict):
         raise SpecError(file, [Problem("(file)", 1, "must be a mapping with name, networks, …")])
     try:
-        stack = Stack.model_validate(data)
+        model = schema.Stack.model_validate(data)
     except ValidationError as error:
         raise SpecError(file, _schema_problems(error, lines)) from error
-    problems = sorted(_relations(stack, lines), key=lambda problem: problem.line)
+    stack: Stack = plain(model)
+    problems = sorted(_relations(stack, model, lines), key=lambda problem: problem.line)
     if problems:
         raise SpecError(file, problems)
     if circle := find_circle(need_graph(stack)):
@@ -49,6 +43,16 @@ def parse_stack(text: str, file: str) -> Stack:
     return stack
 
 
+def plain(value: Any) -> Any:
+    """The value without the models that it was read by: those of spec.py in their place."""
+    if isinstance(value, Model):
+        kind: type[Plain] = getattr(spec, type(value).__name__)
+        return kind(**{name: plain(getattr(value, name)) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return tuple(map(plain, value)) if isinstance(value, tuple) else value
+
+
 def need_graph(stack: Stack) -> dict[str, set[str]]:
     """Who needs whom, among services and jobs."""
     graph = {name: set(service.needs) for name, service in stack.services.items()}
@@ -58,25 +62,25 @@ def need_graph(stack: Stack) -> dict[str, set[str]]:
 
 def json_schema() -> dict[str, Any]:
     """The stack file's JSON Schema (draft 2020-12) for editors."""
-    schema = Stack.model_json_schema(by_alias=True)
+    found = schema.Stack.model_json_schema(by_alias=True)
     for model in ("Service", "Job"):
-        needs = schema["$defs"][model]["properties"]["needs"]
+        needs = found["$defs"][model]["properties"]["needs"]
         names = {"type": "array", "items": {"type": "string"}}
         needs["anyOf"] = [
             {key: needs.pop(key) for key in ("type", "additionalProperties") if key in needs},
             names,
         ]
         needs.pop("propertyNames", None)
-    _allow_shorthand(schema, "Attachment")
-    _allow_shorthand(schema, "PublishedPort")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "orchestrator stack"
-    return schema
+    _allow_shorthand(found, "Attachment")
+    _allow_shorthand(found, "PublishedPort")
+    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    found["title"] = "orchestrator stack"
+    return found
 
 
-def _allow_shorthand(schema: dict[str, Any], model: str) -> None:
+def _allow_shorthand(found: dict[str, Any], model: str) -> None:
     """A plain string is allowed where the model takes one (`10.0.0.10`, `8080:80`)."""
-    schema["$defs"][model] = {"anyOf": [{"type": "string"}, schema["$defs"][model]]}
+    found["$defs"][model] = {"anyOf": [{"type": "string"}, found["$defs"][model]]}
 
 
 WORDS = {
@@ -99,10 +103,10 @@ def _schema_problems(error: ValidationError, lines: dict[Path, int]) -> list[Pro
 
 
 MODEL_AT: dict[str, type[Model]] = {
-    "services": Service,
-    "jobs": Job,
-    "networks": Network,
-    "checks": Check,
+    "services": schema.Service,
+    "jobs": schema.Job,
+    "networks": schema.Network,
+    "checks": schema.Check,
 }
 
 
@@ -110,7 +114,7 @@ def _allowed(path: Path) -> str:
     """The keys that could be meant, for the levels at which most slips happen."""
     model: type[Model] | None = None
     if len(path) == 1:
-        model = Stack
+        model = schema.Stack
     elif len(path) == 3:
         model = MODEL_AT.get(str(path[0]))
     if model is None:
@@ -119,7 +123,7 @@ def _allowed(path: Path) -> str:
     return f"; known here: {', '.join(names)}"
 
 
-def _relations(stack: Stack, lines: dict[Path, int]) -> list[Problem]:
+def _relations(stack: Stack, model: schema.Stack, lines: dict[Path, int]) -> list[Problem]:
     """What no single value can tell: clashes and references."""
     problems: list[Problem] = []
 
@@ -131,7 +135,7 @@ def _relations(stack: Stack, lines: dict[Path, int]) -> list[Problem]:
     _check_ports(stack, complain)
     _check_path(stack, complain)
     _check_references(stack, complain)
-    _check_flows(stack, complain)
+    _check_flows(stack, model, complain)
     return problems
 
 
@@ -249,6 +253,7 @@ def _check_references(stack: Stack, complain: Complain) -> None:
         for index, secret in enumerate(process.secrets):
             if secret not in secrets:
                 complain((kind, name, "secrets", index), f"unknown secret {secret}")
+    nothing: Readiness = plain(models.Readiness())  # type: ignore[call-arg]
     for name, service in stack.services.items():
         for kind in ("postgres", "redis"):
             probe = getattr(service.readiness, kind)
@@ -261,7 +266,7 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             if given.secret not in secrets:
                 path = ("services", name, "accounts", account, "secret")
                 complain(path, f"unknown secret {given.secret}")
-        if service.command is None and service.readiness != Readiness():  # type: ignore[call-arg]
+        if service.command is None and service.readiness != nothing:
             complain(("services", name, "readiness"), "there is no command that could be ready")
     for name, check in stack.checks.items():
         for index, need in enumerate(check.needs):
@@ -269,12 +274,12 @@ def _check_references(stack: Stack, complain: Complain) -> None:
                 complain(("checks", name, "needs", index), f"unknown need {need}")
 
 
-def _check_flows(stack: Stack, complain: Complain) -> None:
+def _check_flows(stack: Stack, model: schema.Stack, complain: Complain) -> None:
     for name, service in stack.services.items():
         if stack.namespace_of(name) in (HOST, OUTSIDE):
             meaning = "the lab's host" if stack.namespace_of(name) == HOST else "everybody else"
             complain(("services", name), f"{stack.namespace_of(name)} means {meaning} in flows")
-        if "outbound" in service.model_fields_set and not service.networks:
+        if "outbound" in model.services[name].model_fields_set and not service.networks:
             home = stack.home_of(name)
             path: Path = ("services", name, "outbound")
             complain(path, f"the way out is the namespace's: give it at {home}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-
-import jinja2
-from jinja2.sandbox import SandboxedEnvironment
+from types import MappingProxyType
 
 from orchestrator.errors import Problem, SpecError
 from orchestrator.processes.secrets import Secrets
@@ -16,38 +14,58 @@ from orchestrator.regular import read_text
 from orchestrator.spec import Account, ConfigFile, Stack
 
 MAX_BYTES = 1_000_000
-
-ENVIRONMENT = SandboxedEnvironment(
-    autoescape=False,  # configuration files, no HTML
-    undefined=jinja2.StrictUndefined,
-    keep_trailing_newline=True,
-)
+NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
-@lru_cache
-def _compiled(text: str) -> jinja2.Template:
-    """Each text once: it is rendered with and without secrets. Raises TemplateSyntaxError."""
-    return ENVIRONMENT.from_string(text)
+def digest_of(text: str) -> str:
+    """By which a template's text is known again."""
+    return sha256(text.encode()).hexdigest()
 
 
 def _marked(secret: str) -> str:
     return f"\0{secret}\0"
 
 
+def _unreadable(name: str, file: ConfigFile, reason: str) -> SpecError:
+    return SpecError("stack", [Problem(f"{name}.files", 1, f"template {file.template}: {reason}")])
+
+
 class Templates:
     """Files of a stack's directory, with the names that they may use."""
 
-    def __init__(self, stack: Stack, whole: Stack, directory: Path, secrets: Secrets) -> None:
-        """`whole` has services that are left out on this host too: they keep their address."""
+    def __init__(
+        self,
+        stack: Stack,
+        whole: Stack,
+        directory: Path,
+        secrets: Secrets,
+        compiled: Mapping[str, bytes] = NOTHING,
+        exists: Callable[[str], bool] = os.path.exists,
+    ) -> None:
+        """`whole` has services that are left out on this host too: they keep their address.
+        `compiled` templates, by the digests of their texts, need not be parsed; `exists` tells
+        whether this host has a file."""
         self._stack, self._whole = stack, whole
         self._directory, self._secrets = directory, secrets
+        self._compiled, self._exists = compiled, exists
 
     def check(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
-        processes = {**self._stack.services, **self._stack.jobs}
-        for name, process in processes.items():
+        from orchestrator import rendering  # dear to load, and most commands render nothing
+
+        for name, file in self._files():
+            text = self._read(name, file)
+            if reason := rendering.fault(text):
+                raise _unreadable(name, file, reason)
+
+    def texts(self) -> set[str]:
+        """Of every template. Raises SpecError for one that cannot be read."""
+        return {self._read(name, file) for name, file in self._files()}
+
+    def _files(self) -> Iterator[tuple[str, ConfigFile]]:
+        for name, process in {**self._stack.services, **self._stack.jobs}.items():
             for file in process.files.values():
-                self._read(name, file)
+                yield name, file
 
     def signature(self) -> list[tuple[int, int]]:
         """Another one once a template was changed: times and sizes, without reading them."""
@@ -68,12 +86,9 @@ class Templates:
             return file.content
         path = self._directory / str(file.template)
         try:
-            text = read_text(path, limit=MAX_BYTES)
-            _compiled(text)
-        except (OSError, UnicodeDecodeError, jinja2.TemplateSyntaxError) as error:
-            problem = Problem(f"{name}.files", 1, f"template {file.template}: {error}")
-            raise SpecError("stack", [problem]) from error
-        return text
+            return read_text(path, limit=MAX_BYTES)
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(name, file, str(error)) from error
 
     def render(
         self,
@@ -90,7 +105,7 @@ class Templates:
         """
         context = {
             "address": self._address,
-            "exists": lambda path: Path(path).exists(),
+            "exists": self._exists,
             "bridge": self._bridge,
             "secret": secret or self._secrets.get,
             "sha256": lambda text: sha256(text.encode()).hexdigest(),
@@ -100,10 +115,15 @@ class Templates:
             "environment": settings,
             "path_log": self._path_log(name),
         }
+        if not files:
+            return {}
+        from orchestrator import rendering
+
         try:
+            texts = {path: self._read(name, file) for path, file in files.items()}
             return {
-                path: _compiled(self._read(name, file)).render(context)
-                for path, file in files.items()
+                path: rendering.render(text, context, self._compiled.get(digest_of(text)))
+                for path, text in texts.items()
             }
         except SpecError:
             raise
@@ -130,12 +150,12 @@ class Templates:
 
     def _address(self, service: str) -> str:
         if service not in self._whole.services:
-            raise jinja2.UndefinedError(f"unknown service {service}")
+            raise LookupError(f"unknown service {service}")
         return str(self._whole.address_of(service))
 
     def _accounts(self, service: str) -> Mapping[str, Account]:
         if service not in self._whole.services:
-            raise jinja2.UndefinedError(f"unknown service {service}")
+            raise LookupError(f"unknown service {service}")
         return self._whole.services[service].accounts
 
     def _path_log(self, process: str) -> str:
@@ -146,5 +166,5 @@ class Templates:
     def _bridge(self, network: str) -> str:
         """The host's own address on the network: where services reach the host."""
         if network not in self._stack.networks:
-            raise jinja2.UndefinedError(f"unknown network {network}")
+            raise LookupError(f"unknown network {network}")
         return str(self._stack.networks[network].address.ip)

@@ -23,7 +23,7 @@ from orchestrator.kernel.rtnetlink import add_address, new_veth, remove_link, se
 from orchestrator.lab import Lab
 from orchestrator.processes.exchange import LIMIT_BYTES
 from orchestrator.processes.probes import Answer
-from orchestrator.readiness import HttpProbe
+from orchestrator.spec import HttpProbe
 
 ECHO_REPLY, ECHO_REQUEST = 0, 8  # RFC 792
 ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.readiness import Readiness
-from orchestrator.spec import CheckStep
+from orchestrator.spec import CheckStep, Readiness
 
 Run = Callable[[str], str]  # gives the command that runs another one in some namespace
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-
-from orchestrator import document
+from orchestrator import document, rendering
 from orchestrator.app import App
 from orchestrator.errors import Problem, SpecError
+from orchestrator.known import Known, Sound
 from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.spec import Process
+from orchestrator.templates import digest_of
 
 
 class Placeholders(Secrets):
@@ -24,20 +24,29 @@ class Placeholders(Secrets):
         self._names = names
 
     def get(self, name: str) -> str:
-        """The name itself. Raises jinja2.TemplateError for one that the stack does not have."""
+        """The name itself. Raises LookupError for one that the stack does not have."""
         if name not in self._names:
-            raise jinja2.UndefinedError(f"unknown secret {name}")
+            raise LookupError(f"unknown secret {name}")
         return name
 
 
-def check_templates(app: App, file: str) -> None:
+def check_templates(app: App, file: str) -> Known:
     """Raises SpecError with every template that cannot be read, parsed or rendered, and with
-    users that do not exist here."""
-    if problems := _problems(app, file):
+    users that do not exist here. What is known of the stack and its templates then."""
+    asked: dict[str, bool] = {}
+
+    def exists(path: str) -> bool:
+        asked[path] = Path(path).exists()
+        return asked[path]
+
+    if problems := _problems(app, file, exists):
         raise SpecError(file, problems)
+    texts = app.compiler.templates.texts()
+    compiled = {digest_of(text): rendering.compiled(text) for text in texts}
+    return Known(app.whole, compiled, Sound(tuple(app.left_out), frozenset(compiled), asked))
 
 
-def _problems(app: App, file: str) -> list[Problem]:
+def _problems(app: App, file: str, exists: Callable[[str], bool]) -> list[Problem]:
     def at(path: tuple[str, ...], message: str) -> Problem:
         _, lines = document.parse(app.text, file)
         return Problem(document.dotted(path), document.line_of(path, lines), message)
@@ -53,7 +62,7 @@ def _problems(app: App, file: str) -> list[Problem]:
     ]
     if found:
         return found
-    compiler = replace(app.compiler, secrets=Placeholders(app.stack.secrets))
+    compiler = replace(app.compiler, secrets=Placeholders(app.stack.secrets), exists=exists)
     try:
         nodes = compiler.nodes()
     except SpecError as error:
@@ -78,9 +87,9 @@ def _unreadable(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """One file at a time: the compiler stops at the first template that is wrong."""
     for inside, file in process.files.items():
-        only = {name: process.model_copy(update={"files": {inside: file}})}
+        only = {name: process.changed(files={inside: file})}
         others: dict[str, object] = {"services": {}, "jobs": {}}
-        part = app.stack.model_copy(update={**others, kind: only})
+        part = app.stack.changed(**{**others, kind: only})
         try:
             replace(app.compiler, stack=part).check_templates()
         except SpecError as error:

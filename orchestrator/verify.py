@@ -21,9 +21,8 @@ from orchestrator.kernel.veth import DEFAULT, FORWARDING
 from orchestrator.preflight import host_addresses
 from orchestrator.processes.probes import Answer
 from orchestrator.questions import check_probe
-from orchestrator.readiness import HttpProbe
 from orchestrator.resource import State
-from orchestrator.spec import PORT_SIDE, Check, PublishedPort
+from orchestrator.spec import PORT_SIDE, Check, HttpProbe, PublishedPort
 from orchestrator.traffic import (
     HOST_SIDE,
     OUTSIDE,

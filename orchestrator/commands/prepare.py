@@ -17,7 +17,8 @@ def prepare(target: Target) -> None:
 
     Of the shop that is PostgreSQL's data directory as initdb makes it, without any password. It is
     kept in --cache-dir; the next `up` with an empty state directory copies it. What is there is
-    left alone, what is damaged or not root's is replaced. The supervisor does the same by itself.
+    left alone, what is damaged or not root's is replaced. What reading the stack file came to is
+    kept, too: the next commands need not read it. The supervisor does the same by itself.
     """
     app = target.open()
     require_root()

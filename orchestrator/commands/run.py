@@ -24,7 +24,6 @@ from orchestrator.events import CancelRequested, Outcome
 from orchestrator.lock import refuse_if_busy
 from orchestrator.presence import words
 from orchestrator.sights.console import failure_report
-from orchestrator.validation import check_templates
 
 T = TypeVar("T")
 
@@ -54,7 +53,10 @@ def up(
     """
     if live and no_supervise:
         raise UsageError("--live shows the supervisor's page: not with --no-supervise")
-    check_templates(target.open(), str(target.stack_file))
+    if not target.open().is_sound():
+        from orchestrator.validation import check_templates  # dear to load
+
+        check_templates(target.open(), str(target.stack_file))
     app = target.enter(create=True, max_workers=max_workers)
     refuse_if_busy(app.lab)
     if thaw:

@@ -149,7 +149,7 @@ def publish(directory: int, key: str, descriptor: int) -> str:
     times = {
         each: os.stat(each, dir_fd=directory, follow_symlinks=False).st_mtime_ns
         for each in _names(directory)
-        if each != name
+        if each != name and "." in each  # a directory has none
     }
     for old in sorted(times, key=lambda each: times[each])[: -(KEPT - 1)]:
         _unlink(directory, old)

@@ -71,7 +71,7 @@ def sequential_s(work: Path) -> float:
         return time.perf_counter() - begun
     finally:
         run("bash", work / "stop.sh")
-        for service in load_stack(SHOP)[0].services:
+        for service in load_stack(SHOP)[0].stack.services:
             run("ip", "netns", "delete", f"{world.host}.{service}")
         world.remove()
 
@@ -130,7 +130,7 @@ class _Shop:
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
         services = 0.0
-        for name in load_stack(SHOP)[0].services:
+        for name in load_stack(SHOP)[0].stack.services:
             for pid in self.world.sandbox_pids(name):
                 with contextlib.suppress(OSError):  # it has ended meanwhile
                     services += cpu_s(pid)

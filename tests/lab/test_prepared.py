@@ -53,7 +53,8 @@ def other(cached: World, tmp_path: Path) -> Iterator[World]:
 
 def prepared(world: World) -> list[Path]:
     assert world.cache is not None
-    return sorted(world.cache.iterdir()) if world.cache.exists() else []
+    found = world.cache.iterdir() if world.cache.exists() else ()
+    return sorted(path for path in found if path.is_file())
 
 
 def made(world: World) -> str:

@@ -11,7 +11,17 @@ ROOT = Path(__file__).parents[2] / "orchestrator"
 FILES = sorted(ROOT.rglob("*.py"))
 
 PURE = {"events", "errors", "needs", "lab", "logorder", "resource", "document"}
-PURE |= {"exposition", "fields", "readiness", "spec", "stackfile", "presence", "terminal"}
+PURE |= {
+    "exposition",
+    "fields",
+    "plain",
+    "readiness",
+    "schema",
+    "spec",
+    "stackfile",
+    "presence",
+    "terminal",
+}
 BANNED = {
     "engine": ("kernel", "processes", "sights", "stack", "app", "commands", "view"),
     "kernel": ("engine", "processes", "sights", "stack", "app", "commands", "view"),
@@ -29,9 +39,9 @@ OWNERS = {
     "asyncpg": ("audit/servers.py",),
     "redis": ("audit/servers.py",),
     "aiohttp": ("front",),
-    "pydantic": ("fields.py", "readiness.py", "spec.py", "stackfile.py"),
+    "pydantic": ("fields.py", "readiness.py", "schema.py", "stackfile.py"),
     "yaml": ("document.py",),
-    "jinja2": ("templates.py", "validation.py"),
+    "jinja2": ("rendering.py",),
     "prometheus_client": (),  # the services' own: see exposition
     "click": ("cli.py", "commands"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -15,7 +16,7 @@ from orchestrator.kernel.nat import Nat, Net, Publication, rules
 from orchestrator.lab import Lab
 from orchestrator.preflight import redirects
 from orchestrator.processes.sandbox import Sandbox, User
-from orchestrator.spec import Stack
+from orchestrator.stackfile import parse_stack
 
 LAB = Lab("shop")
 FRONT = Net("br-app", IPv4Network("10.0.0.0/16"), True, IPv4Address("10.0.0.1"))
@@ -140,16 +141,15 @@ def test_marks_are_stable_and_differ_between_labs() -> None:
 
 def test_derived_interface_names_fit_and_differ() -> None:
     names = ["short", "product-service", "product-services", "p" * 40]
-    stack = Stack.model_validate(
-        {
-            "name": "x",
-            "networks": {"br-x": {"address": "10.0.0.1/16"}},
-            "services": {
-                name: {"networks": {"br-x": f"10.0.0.{number + 2}"}}
-                for number, name in enumerate(names)
-            },
-        }
-    )
+    data = {
+        "name": "x",
+        "networks": {"br-x": {"address": "10.0.0.1/16"}},
+        "services": {
+            name: {"networks": {"br-x": f"10.0.0.{number + 2}"}}
+            for number, name in enumerate(names)
+        },
+    }
+    stack = parse_stack(json.dumps(data), "x.yaml")
     found = [stack.interface_of(name, "br-x") for name in names]
     assert found[0] == "veth-short"
     assert all(len(f"{name}-br") <= 15 for name in found)
