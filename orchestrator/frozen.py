@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import UsageError
-from orchestrator.events import DriftFound
 from orchestrator.lab import Lab
+
+if TYPE_CHECKING:  # `status` only reads
+    from orchestrator.events import DriftFound
 
 CHANGING = frozenset({"up", "replay", "rotate"})  # commands that would cover the traces
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -73,6 +72,8 @@ def _of_supervisor(target: Target) -> tuple[Lab, dict[str, Any]] | None:
 
 
 def _own_look(target: Target) -> tuple[Lab, dict[str, Any]]:
+    import asyncio
+
     from orchestrator.resource import Observation, State
     from orchestrator.status import status_of
 

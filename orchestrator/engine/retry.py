@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import tenacity
-
 from orchestrator.engine.plan import RetryPolicy
 from orchestrator.errors import ForeignError, GateTimeoutError, HostError, ResourceError
 
@@ -40,6 +38,8 @@ async def attempts(
         first = error
     else:
         return
+
+    import tenacity  # only now: few runs need it
 
     def before_sleep(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
