@@ -31,10 +31,12 @@ from orchestrator.linux import inside
 NETLINK_NETFILTER, SUBSYSTEM = 12, 10  # linux/netlink.h, NFNL_SUBSYS_NFTABLES
 IPV4, BRIDGE = 2, 7  # NFPROTO_ of linux/netfilter.h
 BATCH_BEGIN, BATCH_END = 16, 17  # NFNL_MSG_BATCH_ of linux/netfilter/nfnetlink.h
+BATCH_GENERATION = 1  # NFNL_BATCH_GENID, likewise
 NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x200, 0x400, 0x800
 # NFT_MSG_
 NEW_TABLE, GET_TABLE, DELETE_TABLE, NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = 0, 1, 2, 3, 4, 5
 NEW_RULE, GET_RULE, DELETE_RULE, NEW_SET, NEW_ELEMENTS, GET_ELEMENTS = 6, 7, 8, 9, 12, 13
+GET_GENERATION, GENERATION_ID = 16, 1  # NFT_MSG_GETGEN, NFTA_GEN_ID
 TABLE_NAME = 1  # NFTA_TABLE_
 COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT of libnftnl
 CHAIN_TABLE, CHAIN_NAME = 1, 3  # NFTA_CHAIN_
@@ -46,6 +48,7 @@ CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, ACCEPT = 4, 5, 7, 1  # NFTA_CHAIN_, NF_ACC
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
+ATTEMPTS = 100  # others that change a host's rules all the time are not waited for longer
 
 _closers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="closing")
 
@@ -212,16 +215,31 @@ def is_supported(family: int) -> bool:
     return True
 
 
+def generation(namespace: Path | None = None) -> bytes:
+    """Of the namespace's rules, another one after each transaction of anybody's, as it is
+    encoded. Raises OSError."""
+    with inside(namespace), _channel() as channel:
+        channel.send(message(GET_GENERATION, 0, 0, b""))
+        ((_, content),) = messages(channel.recv(RECEIVE_BYTES))
+    return dict(attributes(content, 4))[GENERATION_ID]  # after struct nfgenmsg
+
+
 def commit(
-    changes: Sequence[bytes], namespace: Path | None = None, *, takes_away: bool = False
+    changes: Sequence[bytes],
+    namespace: Path | None = None,
+    *,
+    takes_away: bool = False,
+    since: bytes = b"",
 ) -> None:
-    """All of the messages or none of them. Raises OSError with the first refusal.
+    """All of the messages or none of them; none, with ERESTART, if anything was changed after
+    the generation `since`. Raises OSError with the first refusal.
 
     To close a socket waits for the kernel to free what was taken away from the namespace, a
     grace period of RCU after nobody sees it any more: with `takes_away` nobody waits for that.
     """
     edge = struct.pack("=BBH", 0, 0, socket.htons(SUBSYSTEM))
-    batch = [request(BATCH_BEGIN, 0, edge), *changes, request(BATCH_END, 0, edge)]
+    condition = attribute(BATCH_GENERATION, since) if since else b""
+    batch = [request(BATCH_BEGIN, 0, edge + condition), *changes, request(BATCH_END, 0, edge)]
     numbered = bytearray()
     for sequence, each in enumerate(batch, start=1):
         numbered += each[:8] + struct.pack("=I", sequence) + each[12:]
@@ -249,7 +267,21 @@ def take_away(
 ) -> bool:
     """Takes chains (by table of IPv4) and what leads into them away, all in one transaction; of
     tables that are `whole` ours the table too, once nothing of others is left in it. False if
-    no chain was there. Raises OSError."""
+    no chain was there. What others change between the look and the transaction is looked at
+    again. Raises OSError."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _take_away(own, whole, namespace)
+        except OSError as error:
+            if error.errno not in (errno.ERESTART, errno.EINTR):
+                raise
+    return _take_away(own, whole, namespace)
+
+
+def _take_away(
+    own: Mapping[str, Collection[str]], whole: Collection[str], namespace: Path | None
+) -> bool:
+    since = generation(namespace)
     changes: list[bytes] = []
     found = False
     for table, chains_of_it in own.items():
@@ -258,7 +290,7 @@ def take_away(
             found = found or not names.isdisjoint(content.chains)
             changes += _removal(table, names, content, whole=table in whole)
     if changes:
-        commit(changes, namespace, takes_away=True)
+        commit(changes, namespace, takes_away=True, since=since)
     return found
 
 
