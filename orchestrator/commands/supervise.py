@@ -7,7 +7,7 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import click
@@ -53,24 +53,30 @@ def supervise(target: Target, after: int | None) -> None:
             asyncio.get_running_loop().call_later(ANSWER_S, task.cancel)
 
         with contextlib.suppress(asyncio.CancelledError):
-            async with open_house(app, supervisor, tell, end=end, options=target.short_words()):
-                watch = asyncio.ensure_future(end_when_replaced(is_held, task, tell))
+            async with (
+                open_house(app, supervisor, tell, end=end, options=target.short_words()),
+                ending_when_replaced(is_held, tell),
+            ):
                 if after is not None:
                     await child.wait_for_exit(after)
-                gc.collect()
-                gc.freeze()  # what is there now stays: no collection need look at it again
-                ahead = asyncio.ensure_future(prepare_once(app, tell))
-                try:
-                    await supervisor.run()
-                finally:
-                    watch.cancel()
-                    ahead.cancel()
-                    await asyncio.wait([ahead])  # what it has started ends first
+                await watch_over(app, supervisor, tell)
 
     with resident.hold(app.lab, app.fingerprint()) as is_held:
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")
         asyncio.run(work(is_held))
         tell("ended; what runs goes on without me")
+
+
+async def watch_over(app: App, supervisor: Supervisor, tell: Callable[[str], None]) -> None:
+    """Mends what breaks, and prepares for the next lab meanwhile."""
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection need look at it again
+    ahead = asyncio.ensure_future(prepare_once(app, tell))
+    try:
+        await supervisor.run()
+    finally:
+        ahead.cancel()
+        await asyncio.wait([ahead])  # what it has started ends first
 
 
 async def prepare_once(app: App, tell: Callable[[str], None]) -> None:
@@ -83,10 +89,24 @@ async def prepare_once(app: App, tell: Callable[[str], None]) -> None:
         tell(f"nothing is prepared for the next lab: {error}")
 
 
-async def end_when_replaced(
+@contextlib.asynccontextmanager
+async def ending_when_replaced(
+    is_held: Callable[[], bool], tell: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """For the length of the block, however that ends: the task that is in it ends once the
+    supervisor's lock was deleted, for the next one would not know of it."""
+    task = asyncio.current_task()
+    assert task is not None
+    watch = asyncio.ensure_future(_end_when_replaced(is_held, task, tell))
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+async def _end_when_replaced(
     is_held: Callable[[], bool], task: asyncio.Task[Any], tell: Callable[[str], None]
 ) -> None:
-    """Ends the supervisor once its lock was deleted: the next one would not know of it."""
     while True:
         await beat(HELD_LOOK_S)
         if not is_held():
