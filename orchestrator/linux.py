@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -140,24 +140,31 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 async def in_thread_to_its_end(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """As `in_thread`; if cancelled it waits for the thread first, so that what the thread works
-    on can be closed afterwards."""
-    work = asyncio.ensure_future(in_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    finally:
-        if not work.done():
-            await asyncio.wait([work])
+    on can be closed afterwards, and what it has started be found."""
+    return await _to_its_end(in_thread(function, *args, **kwargs))
 
 
 async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As `in_thread`, in a thread that ends with the function: what it changed of itself, like
-    its control group, is nobody else's."""
+    """As `in_thread_to_its_end`, in a thread that ends with the function: what it changed of
+    itself, like its control group, is nobody else's."""
     loop = asyncio.get_running_loop()
     alone = ThreadPoolExecutor(max_workers=1, thread_name_prefix="start")
     try:
-        return await loop.run_in_executor(alone, partial(function, *args, **kwargs))
+        work = loop.run_in_executor(alone, partial(function, *args, **kwargs))
+        return await _to_its_end(work)
     finally:
         alone.shutdown(wait=False)
+
+
+async def _to_its_end(work: Awaitable[T]) -> T:
+    """A second cancel does not cut the wait short either: the first is passed on after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
 
 
 def appear(path: Path, text: str) -> None:

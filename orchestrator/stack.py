@@ -261,7 +261,6 @@ class Compiler:
                 {**self._environment(), **spec.environment},
                 spec.prepared.programs,
                 self.directory,
-                self.emit,
             )
         job = Job(program, creates, self.lab.run_dir / "jobs" / name, prepared)
         return self._node(job, needs, spec=spec, layer=layer)

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ResourceError
-from orchestrator.events import Noticed
 from orchestrator.processes.sandbox import STACK_DIR
-from orchestrator.resource import Emit
 
 KEPT = 4  # files of other versions and stacks that stay when one is added
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
+PREPARES = "prepare:"  # what marks begin with, after the lab's, of what is run to prepare
 
 
 def key_of(
@@ -223,19 +222,18 @@ class Prepared:
     environment: Mapping[str, str]
     programs: tuple[str, ...]
     stack_dir: Path
-    emit: Emit
 
     @property
     def key(self) -> str:
         return key_of(self.command, self.environment, self.programs, self.stack_dir)
 
-    def open(self) -> int | None:
-        """For the job's standard input; None if there is none that can be trusted, which is
-        told if there is one. Raises ResourceError."""
+    def open(self, until: contextlib.ExitStack) -> tuple[int | None, list[str]]:
+        """For the job's standard input, a descriptor that `until` closes, if there is one that
+        can be trusted; and why each of the others is not. Raises ResourceError."""
         try:
             found, refused = self.store.open(self.key)
         except OSError as error:
             raise ResourceError(self.node, "read what is prepared for", str(error)) from error
-        for reason in refused:
-            self.emit(Noticed(self.node, reason))
-        return found
+        if found is not None:
+            until.callback(os.close, found)
+        return found, refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -14,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 
 from orchestrator.errors import OrchestratorError, ProcessError
-from orchestrator.events import Outcome, ProcessExited, ProcessStarted
-from orchestrator.linux import in_thread
+from orchestrator.events import Noticed, Outcome, ProcessExited, ProcessStarted
+from orchestrator.linux import in_thread_to_its_end
 from orchestrator.processes import child, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
@@ -321,13 +322,8 @@ class Job:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
         await self._stop(self.program.running())
-        given = await in_thread(self.prepared.open) if self.prepared else None
         try:
-            running = await self.program.start(notify=None, is_awaited=True, given=given)
-        finally:
-            if given is not None:
-                os.close(given)
-        try:
+            running = await self._start()
             code = await child.exit_code(running)
         except asyncio.CancelledError:
             await self._stop(self.program.running())
@@ -343,6 +339,15 @@ class Job:
             reason = f"it ended well, but did not make {self.creates.name}"
             raise ProcessError(self.name, "run", reason, log=running.log_lines())
         return Outcome.CHANGED
+
+    async def _start(self) -> child.Child:
+        with contextlib.ExitStack() as until_started:
+            given = None
+            if self.prepared is not None:
+                given, refused = await in_thread_to_its_end(self.prepared.open, until_started)
+                for reason in refused:
+                    self.program.emit(Noticed(self.name, reason))
+            return await self.program.start(notify=None, is_awaited=True, given=given)
 
     def _data(self) -> str:
         return " ".join(identity_of(path) for path in self.program.data.values())
