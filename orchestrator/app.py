@@ -43,8 +43,9 @@ from orchestrator.places import make_directory
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
-from orchestrator.processes import cgroup, liveness, procfs
+from orchestrator.processes import cgroup, child, liveness, procfs
 from orchestrator.processes.gate import ServiceGate
+from orchestrator.processes.prepared import PREPARES
 from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed
@@ -263,7 +264,10 @@ class App:
         return result
 
     def forget(self, *, volumes: bool) -> None:
-        """Files that have no meaning without the lab; with `volumes` its data too."""
+        """Files that have no meaning without the lab; with `volumes` its data too; and what
+        prepares for the next one."""
+        # A `prepare` that was killed leaves what it ran, which may be all that is left of a lab.
+        child.kill(procfs.sandboxes_below(f"{self.lab.mark}/{PREPARES}"))
         if volumes:
             shutil.rmtree(self.lab.state_dir, ignore_errors=True)
         shutil.rmtree(self.lab.run_dir, ignore_errors=True)

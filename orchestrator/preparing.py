@@ -18,7 +18,7 @@ from orchestrator.linux import in_thread_to_its_end
 from orchestrator.processes import child, prepared
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder
-from orchestrator.processes.prepared import Prepared, RefusedError
+from orchestrator.processes.prepared import PREPARES, Prepared, RefusedError
 from orchestrator.processes.service import Job, Program
 from orchestrator.validation import check_templates
 
@@ -92,7 +92,7 @@ async def _make(app: App, program: Program, wanted: Prepared, directory: int) ->
 
 def _alone(app: App, program: Program, wanted: Prepared, place: Path) -> Program:
     """The job's program with the other command, and nothing of the lab."""
-    name = f"prepare:{program.node.partition(':')[2]}"
+    name = f"{PREPARES}{program.node.partition(':')[2]}"
     return replace(
         program,
         node=name,

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from orchestrator.terminal import whole_lines
 
 LOG_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000  # a larger log is put aside as NAME.log.1 at the next start
-KILL_DEADLINE_S = 10.0
+KILL_DEADLINE_S, KILL_PAUSE_S = 10.0, 0.002
 OPEN_FILES = 16_384  # by each process
 
 
@@ -214,9 +215,7 @@ async def stop(
         async with asyncio.timeout(grace_s if inits else 0):
             for init in inits:
                 await wait_for_exit(init.pid)
-    for each in sandboxes:
-        if procfs.is_alive(each.pid, each.start_ticks):
-            _send(each.pid, signal.SIGKILL)
+    _kill(sandboxes)
     async with asyncio.timeout(KILL_DEADLINE_S):
         for each in sandboxes:
             if procfs.is_alive(each.pid, each.start_ticks):
@@ -225,6 +224,21 @@ async def stop(
         # Our own children stay as zombies until they are asked for.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(each.pid, os.WNOHANG)  # noqa: ASYNC222 - it has ended: no waiting
+
+
+def kill(sandboxes: Sequence[procfs.Sandbox]) -> None:
+    """Ends them without asking; returns when all are gone. For what has no state to save."""
+    _kill(sandboxes)
+    deadline = time.monotonic() + KILL_DEADLINE_S
+    for each in sandboxes:
+        while procfs.is_alive(each.pid, each.start_ticks) and time.monotonic() < deadline:
+            time.sleep(KILL_PAUSE_S)
+
+
+def _kill(sandboxes: Sequence[procfs.Sandbox]) -> None:
+    for each in sandboxes:
+        if procfs.is_alive(each.pid, each.start_ticks):
+            _send(each.pid, signal.SIGKILL)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

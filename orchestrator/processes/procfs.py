@@ -143,6 +143,12 @@ def sandboxes(mark: str) -> list[Sandbox]:
     return _all_sandboxes(mark).get(mark, [])
 
 
+def sandboxes_below(prefix: str) -> list[Sandbox]:
+    """As `sandboxes`, of every mark that begins so."""
+    found = _all_sandboxes(prefix)
+    return [each for mark, them in found.items() if mark.startswith(prefix) for each in them]
+
+
 def _all_sandboxes(only: str = "") -> dict[str, list[Sandbox]]:
     """Every sandbox of whichever lab, by its mark; or those of one mark alone."""
     marks, digests = f"{MARK}=".encode(), f"{DIGEST}=".encode()

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 from names import next_name
-from rig import Done, World, eventually
+from rig import Done, World, eventually, sh
 
 TINY = """\
 name: tiny
@@ -138,6 +138,29 @@ def test_killed_while_preparing_leaves_nothing_that_is_taken_for_whole(
     again.send_signal(signal.SIGTERM)
     again.communicate()
     assert (prepared(cached), cached.sandboxes()) == ([], [])
+
+
+@pytest.mark.parametrize("host", ["there", "gone"])
+def test_down_ends_what_a_killed_prepare_has_left(
+    cached: World, write_stack: Callable[..., Path], host: str
+) -> None:
+    stack = write_stack(TINY.replace("SCRIPT", "echo half; sleep infinity"))
+    before = cached.fingerprint()
+    if host == "there":
+        cached.orchestrator("up", stack=stack).ok()
+    process = cached.start("prepare", stack=stack)
+    eventually(lambda: bool(sleepers(cached)))
+    process.kill()
+    process.communicate()
+    assert sleepers(cached)
+    if host == "gone":
+        sh(f"ip netns del {cached.host}")
+    cached.orchestrator("down", "--volumes", stack=stack).ok()
+    assert (sleepers(cached), cached.sandboxes()) == (set(), [])
+    if host == "gone":
+        sh(f"ip netns add {cached.host}")
+    else:
+        assert cached.fingerprint() == before
 
 
 @pytest.mark.parametrize("script", ["echo half; exit 3", "true"], ids=["failed", "wrote nothing"])
