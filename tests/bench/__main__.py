@@ -16,7 +16,7 @@ from pathlib import Path
 from rig import ROOT
 
 from bench import engine, hops, network, requests, resident, startup
-from bench.rows import Part, Section, markdown, text
+from bench.rows import Part, Row, Section, markdown, text
 
 # In the order of the report. Each measures in namespaces of its own and leaves nothing behind.
 PARTS: dict[str, Part] = {
@@ -47,7 +47,11 @@ def main() -> None:
     sections: list[Section] = []
     for name in given.only or PARTS:
         begun = time.monotonic()
-        section = PARTS[name](given.rounds)
+        try:
+            section = PARTS[name](given.rounds)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are measured
+            reason = f"{type(error).__name__}: {error}"
+            section = Section(name, [Row(name, [], "", missing=" ".join(reason.split()))])
         sections.append(section)
         sys.stderr.write(f"{name}: measured in {time.monotonic() - begun:.0f} s\n")
         sys.stdout.write(text([section]))

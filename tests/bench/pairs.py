@@ -12,11 +12,12 @@ from statistics import quantiles
 from typing import Any
 
 from bench.rows import Bound, Row, ratio
-from bench.turns import Client, Turn
+from bench.turns import Client, Turn, UnservedError
 
 ROUND_S = 10.0  # of one pair, both of its ways together; longer where turns are long
 TURN_S = 0.1
 WARM_S = 0.2  # after something was changed, before it is measured
+FILLED_S = 0.02  # until every connection waits for an answer
 RESAMPLED = 1000
 Turns = Sequence[tuple[Turn, Turn]]  # of the part, of the whole
 
@@ -32,10 +33,9 @@ class Way:
 
     def turn(self, seconds: float) -> Turn:
         if self.during is None:
-            return self.client.turn(seconds)
+            return self.client.turn(seconds, warm_s=FILLED_S)
         with self.during():
-            self.client.turn(self.warm_s)
-            return self.client.turn(seconds)
+            return self.client.turn(seconds, warm_s=self.warm_s)
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,17 @@ class Pair:
     turn_s: float = TURN_S
     round_s: float = ROUND_S
     rounds: list[Turns] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)  # any: it is not compared
 
     def round(self) -> None:
+        """The others are compared even if this one cannot be."""
+        if not self.failures:
+            try:
+                self._round()
+            except UnservedError as error:
+                self.failures.append(str(error))
+
+    def _round(self) -> None:
         """Next to each other in time, and equally often the first: by lot, so that nothing that
         comes and goes with a period of its own falls always on the same."""
         found = []
@@ -66,6 +75,8 @@ class Pair:
 
     def rows(self, asked: str) -> list[Row]:
         """Throughput, and the processor's time, which other work on the machine moves less."""
+        if self.failures:
+            return [Row(self.name, [], "×", self.target, self.failures[0])]
         part, whole = (
             Row(f"{asked}, {way.name}", [_rate(turns, which) for turns in self.rounds], "/s")
             for which, way in enumerate((self.part, self.whole))
@@ -84,6 +95,8 @@ class Pair:
     def margin(self) -> str:
         """Both ratios over all turns, each with its interval of confidence: bootstrap, resampled
         by turns that were next to each other."""
+        if self.failures:
+            return f"{self.name} not compared"
         turns = [each for round_ in self.rounds for each in round_]
         by_rate = _interval(turns, lambda them: _rate(them, 0) / _rate(them, 1))
         by_cpu = _interval(turns, lambda them: _cost_us(them, 1) / _cost_us(them, 0))

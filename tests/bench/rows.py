@@ -34,6 +34,7 @@ class Row:
     values: Sequence[float]
     unit: str
     target: Bound | None = None  # none for baselines and for what is only told
+    missing: str = ""  # why there are no values
 
     @property
     def median(self) -> float:
@@ -41,11 +42,13 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the target is met; None if there is none."""
-        return None if self.target is None else self.target.holds(self.median)
+        """Whether the target is met; None if there is none, or no value."""
+        return None if self.target is None or self.missing else self.target.holds(self.median)
 
     def cells(self) -> tuple[str, ...]:
         """Name, median, spread, target and verdict."""
+        if self.missing:
+            return self.name, "not measured", "", "", self.missing
         shown = [_number(value) for value in (self.median, min(self.values), max(self.values))]
         target = "" if self.target is None else f"{'≥' if self.target.least else '≤'} "
         if self.target is not None:

@@ -7,6 +7,7 @@ costs is the same for all.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
@@ -53,6 +54,10 @@ def machine_ns() -> int:
         return round(cpu.machine_s() * 1e9)
 
 
+class UnservedError(Exception):
+    """A request was refused, or not answered in time."""
+
+
 class Client:
     """Keep-alive connections to one server, which stand still between turns."""
 
@@ -70,6 +75,7 @@ class Client:
         self._epoll = select.epoll()
         self._sockets: dict[int, socket.socket] = {}
         self._connect(connections)
+        self.answered = 0
         self._used = time.monotonic()
         self._body = self._measured(next(iter(self._sockets.values())))
 
@@ -103,33 +109,39 @@ class Client:
             head += one.recv(1 << 16)
         head, _, body = head.partition(b"\r\n\r\n")
         if not head.startswith(OK):
-            raise SystemExit(f"not served: {head!r}")
+            raise UnservedError(f"not served: {head!r}")
         fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
         length = int(fields[b"content-length"])
         while len(body) < length:
             body += one.recv(1 << 16)
         return length
 
-    def turn(self, seconds: float) -> Turn:
-        """Every connection asks, and asks again when it is answered, until the time is over."""
+    def turn(self, seconds: float, *, warm_s: float = 0.0) -> Turn:
+        """Every connection asks, and asks again when it is answered, until the time is over.
+
+        Measured is what happens between `warm_s` and the end, while all of them wait for answers.
+        Raises UnservedError.
+        """
         if time.monotonic() - self._used > LONGEST_IDLE_S:
             for each in [*self._sockets.values()]:
                 self._replaced(each)
+        self._used = -math.inf  # whoever fails leaves answers behind that nobody waits for
         request, length, sockets = self._request, self._body, self._sockets
         poll, now = self._epoll.poll, time.monotonic
         for number, _ in poll(0):  # nothing was asked: the server has ended it
             self._replaced(sockets[number])
         left_of = dict.fromkeys(sockets, 0)  # of those that wait; 0: the answer is to begin
-        requests = 0
-        cpu_ns, begun_ns = machine_ns(), time.monotonic_ns()
-        until = now() + seconds
+        seen: list[tuple[int, int, int]] = []  # at the beginning of what is measured, at its end
+        due = [now() + warm_s, now() + warm_s + seconds]
         for each in sockets.values():
             each.send(request)
         while left_of:
             ready = poll(ANSWER_S)
             if not ready:
-                raise SystemExit(f"no answer to {len(left_of)} requests in {ANSWER_S:.0f} s")
-            is_over = now() >= until
+                raise UnservedError(f"no answer to {len(left_of)} requests in {ANSWER_S:.0f} s")
+            if due and now() >= due[0]:
+                del due[0]
+                seen.append((self.answered, time.monotonic_ns(), machine_ns()))
             for number, _ in ready:
                 one = sockets[number]
                 if not (data := _received(one)):
@@ -142,21 +154,21 @@ class Client:
                     continue
                 left = left_of.get(number)
                 if left is None:
-                    raise SystemExit(f"not asked for: {data[:200]!r}")
+                    raise UnservedError(f"not asked for: {data[:200]!r}")
                 if not left:
                     if not data.startswith(OK):
-                        raise SystemExit(f"refused: {data[:200]!r}")
+                        raise UnservedError(f"refused: {data[:200]!r}")
                     left = data.index(b"\r\n\r\n") + 4 + length
                 left_of[number] = left = left - len(data)
                 if left:
                     continue
-                requests += 1
-                if is_over:
-                    del left_of[number]
-                else:
+                self.answered += 1
+                if due:
                     one.send(request)
+                else:
+                    del left_of[number]
         self._used = now()
-        return Turn(requests, time.monotonic_ns() - begun_ns, machine_ns() - cpu_ns)
+        return Turn(*(after - before for before, after in zip(*seen, strict=True)))
 
 
 def _received(one: socket.socket) -> bytes:
