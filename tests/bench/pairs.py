@@ -19,6 +19,7 @@ TURN_S = 0.1
 WARM_S = 0.2  # after something was changed, before it is measured
 FILLED_S = 0.02  # until every connection waits for an answer
 RESAMPLED = 1000
+BLOCK = 5  # turns that are resampled together: what moves a machine lasts longer than one
 Turns = Sequence[tuple[Turn, Turn]]  # of the part, of the whole
 
 
@@ -94,7 +95,7 @@ class Pair:
 
     def margin(self) -> str:
         """Both ratios over all turns, each with its interval of confidence: bootstrap, resampled
-        by turns that were next to each other."""
+        by blocks of turns that were next to each other."""
         if self.failures:
             return f"{self.name} not compared"
         turns = [each for round_ in self.rounds for each in round_]
@@ -127,6 +128,10 @@ def _cost_us(turns: Turns, which: int) -> float:
 
 def _interval(turns: Turns, figure: Callable[[Turns], float]) -> str:
     dice = random.Random(0)
-    again = [figure(dice.choices(turns, k=len(turns))) for _ in range(RESAMPLED)]
+    blocks = [turns[at : at + BLOCK] for at in range(0, len(turns), BLOCK)]
+    again = [
+        figure([each for block in dice.choices(blocks, k=len(blocks)) for each in block])
+        for _ in range(RESAMPLED)
+    ]
     edges = quantiles(again, n=40)  # the first and the last: 2.5 % and 97.5 %
     return f"{figure(turns):.3f} ({edges[0]:.3f} – {edges[-1]:.3f})"
