@@ -6,17 +6,25 @@ import os
 import sys
 from typing import NoReturn
 
-from orchestrator.cli import main
+from orchestrator import descriptors
+from orchestrator.errors import INTERRUPTED
 
 
 def run() -> NoReturn:
     """One command. What the interpreter would take apart at its end for 30 ms, the kernel takes
     at once."""
+    descriptors.fill()
     code = 0
     try:
+        # Order matters: what this opens must not become a standard descriptor, and an interrupt
+        # while it loads is an interrupt.
+        from orchestrator.cli import main
+
         main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     try:
         sys.stdout.flush()
         sys.stderr.flush()
