@@ -161,6 +161,33 @@ def test_bad_words_are_refused_and_change_nothing(place: World, warm: Warm, name
     assert files(place.state, place.run_dir) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("true",), 0, ""),
+        (("--", "sh", "-c", "exit 7"), 7, ""),
+        (("no-such-command",), 127, "cannot run no-such-command: no such command"),
+        (("--", "/nope/a\x1b"), 127, "cannot run /nope/a�: no such command"),
+        (("/etc/passwd",), 126, "cannot run /etc/passwd: not executable"),
+        (("/etc",), 126, "cannot run /etc: not executable"),
+        (("--",), 2, "Missing argument"),
+    ],
+)
+def test_exec_ends_as_its_command_or_says_why_there_is_none(
+    place: World, words: tuple[str, ...], code: int, says: str
+) -> None:
+    write(place, GOOD)
+    namespace = f"{place.host}.web"
+    run("ip", "netns", "add", namespace).ok()
+    try:
+        done = place.orchestrator("exec", "web", *words)
+    finally:
+        run("ip", "netns", "delete", namespace).ok()
+    assert done.code == code, done.text
+    assert says in done.err
+    assert bool(says) == bool(done.err)
+
+
 # -- stack files ------------------------------------------------------------------------------
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
