@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from orchestrator import descriptors
-from orchestrator.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+INTERRUPTED = 130  # as in errors, whose loading takes long enough to be interrupted itself
 
 
 def run() -> NoReturn:

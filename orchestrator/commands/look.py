@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -93,6 +92,9 @@ def events(target: Target, follow: bool, as_json: bool, run_id: str) -> None:
     app = target.open()
     path = app.lab.journal
     history = _read(path)
+    if not history.records and not path.exists():
+        # No error: there may be one, and --follow waits for it, as `docker compose logs` does.
+        click.echo(f"there is no journal {path} yet; `orchestrator up` begins it", err=True)
     if run_id == "last" and history.records:
         run_id = history.records[-1].run
     elif run_id and all(record.run != run_id for record in history.records):
@@ -120,8 +122,7 @@ def events(target: Target, follow: bool, as_json: bool, run_id: str) -> None:
         async for record in journal.follow(path):
             show(record)
 
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(forever())
+    asyncio.run(forever())
 
 
 def _read(path: Path) -> journal.History:
@@ -166,24 +167,26 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> No
         *(name for name, service in app.stack.services.items() if service.command),
         *app.stack.jobs,
     ]
-    width = max(len(name) for name in chosen)
+    width = max((len(name) for name in chosen), default=0)
     files = {name: app.lab.log(name) for name in chosen}
     if files and app.lab.state_dir.exists() and not os.access(app.lab.state_dir, os.X_OK):
         from orchestrator.errors import HostError
 
         raise HostError(f"cannot read {app.lab.state_dir}", mend="run it with sudo")
+    if not any(path.exists() for path in files.values()):
+        place = app.lab.state_dir / "logs"
+        click.echo(f"nothing was logged yet in {place}; `orchestrator up` begins it", err=True)
     last = {name: _last_lines(path, count) for name, path in files.items()}
     lines = {name: found for name, (found, _) in last.items()}
     offsets = {name: offset for name, (_, offset) in last.items()}
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            for name, text in merged(lines, {name: _ended_s(path) for name, path in files.items()}):
-                click.echo(f"{name:{width}} | {clean(text)}")
-            if not follow:
-                return
-            sys.stdout.flush()
-            time.sleep(LOG_POLL_S)
-            lines = {name: list(_new_lines(path, offsets, name)) for name, path in files.items()}
+    while True:
+        for name, text in merged(lines, {name: _ended_s(path) for name, path in files.items()}):
+            click.echo(f"{name:{width}} | {clean(text)}")
+        if not follow:
+            return
+        sys.stdout.flush()
+        time.sleep(LOG_POLL_S)
+        lines = {name: list(_new_lines(path, offsets, name)) for name, path in files.items()}
 
 
 def _ended_s(log: Path) -> float:

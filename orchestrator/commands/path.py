@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from datetime import datetime
@@ -53,16 +52,15 @@ def path(target: Target, probe: bool, watch: bool, as_json: bool) -> None:
         found = look()
         tell(found) if as_json else console.print(found)
         return
-    with contextlib.suppress(KeyboardInterrupt):
-        if as_json or not is_terminal():
-            while True:
-                found = look()
-                click.echo(json.dumps(found)) if as_json else console.print(found)
-                time.sleep(EVERY_S)
-        with Live(console=console, auto_refresh=False) as live:
-            while True:
-                live.update(look(), refresh=True)
-                time.sleep(EVERY_S)
+    if as_json or not is_terminal():
+        while True:
+            found = look()
+            click.echo(json.dumps(found)) if as_json else console.print(found)
+            time.sleep(EVERY_S)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(look(), refresh=True)
+            time.sleep(EVERY_S)
 
 
 def _url(app: App) -> str:
