@@ -113,6 +113,8 @@ def _build(
 
 def _scalar(node: yaml.Node, constructor: SafeConstructor) -> Any:
     value = constructor.construct_object(node, deep=True)
+    if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+        raise ValueError("holds half of a character (a surrogate of UTF-16)")
     return value if isinstance(value, str | int | float | bool | None) else node.value
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address, IPv6Address
+from math import isfinite
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +20,8 @@ from pydantic import (
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 SIZE = re.compile(r"(\d+)([KMG])")
+LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1123, and what /etc/hosts takes besides
+HOST_NAME = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
@@ -80,6 +85,47 @@ def _absolute(value: str) -> str:
     return value.rstrip("/")
 
 
+def _host(value: str) -> str:
+    """A name or an address, in small letters. Raises ValueError."""
+    if ":" in value:
+        return str(IPv6Address(value))
+    if value.rpartition(".")[2].isdigit():
+        return str(IPv4Address(value))
+    if not HOST_NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no host name")
+    return value
+
+
+def _url(value: str) -> str:
+    """Whoever asks there later may rely on its host and port."""
+    try:
+        parts = urlsplit(value)
+        _host(parts.hostname or "")
+    except ValueError as error:
+        raise ValueError(f"is no URL: {error}") from error
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("is no URL: its port must be a number from 1 to 65535")
+    if "@" in parts.netloc:
+        raise ValueError("is no URL: nobody sends its user; give an Authorization header")
+    if not value.isprintable():
+        raise ValueError("is no URL: it holds what cannot be printed")
+    return value
+
+
+def _json(value: Any) -> Any:
+    """JSON has no such numbers (RFC 8259, section 6), YAML has."""
+    inner = value.values() if isinstance(value, dict) else value if type(value) is list else ()
+    for each in inner:
+        _json(each)
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{value} is no number that JSON has")
+    return value
+
+
 def _no_zero(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain a zero byte")
@@ -132,6 +178,11 @@ Bytes = Annotated[
         }
     ),
 ]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^http://[^\s]+$"), AfterValidator(_url)]
+# RFC 9110, sections 5.1 and 5.5: a value is one line.
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0a-\x1f\x7f]*$")]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json)]
 StackPath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_in_stack)]
 AbsolutePath = Annotated[str, AfterValidator(_no_zero), AfterValidator(_absolute)]
 # A whole number in YAML is fine as an argument or in the environment; a float is rarely meant.

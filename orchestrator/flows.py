@@ -85,13 +85,9 @@ def _checked(stack: Stack) -> Iterator[tuple[str, str, int, str, str]]:
     }
     for name, check in stack.checks.items():
         for step in check.steps:
-            try:
-                url = urlsplit(step.url)
-                host, port = url.hostname, url.port or HTTP_PORT
-            except ValueError:
-                continue  # no address at all: the check itself will tell
-            if host in places:
-                yield HOST, places[host], port, TCP, f"check {name} asks there"
+            url = urlsplit(step.url)
+            if place := places.get(url.hostname or ""):
+                yield HOST, place, url.port or HTTP_PORT, TCP, f"check {name} asks there"
 
 
 def place_of(stack: Stack, name: str) -> str:

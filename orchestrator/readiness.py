@@ -13,7 +13,7 @@ class HttpProbe(Model):
     """GET answers with that status and a body that contains the text."""
 
     port: Port
-    path: Annotated[str, StringConstraints(pattern=r"^/[\x21-\x7e]*$")] = "/health"
+    path: Annotated[str, StringConstraints(pattern=r"^/[\x21\x22\x24-\x7e]*$")] = "/health"
     status: Annotated[int, Field(ge=100, le=599)] = 200
     contains: str = ""
 

@@ -20,7 +20,11 @@ from orchestrator.fields import (
     AbsolutePath,
     Bytes,
     FlowPort,
+    HeaderName,
+    HeaderValue,
+    HttpUrl,
     InterfaceName,
+    JsonObject,
     Model,
     Name,
     Port,
@@ -253,9 +257,9 @@ class CheckStep(Model):
     """One HTTP request from the lab's host."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"] = "GET"
-    url: Annotated[str, StringConstraints(pattern=r"^http://[^\s]+$")]
-    headers: dict[str, str] = {}
-    body: dict[str, Any] | None = None
+    url: HttpUrl
+    headers: dict[HeaderName, HeaderValue] = {}
+    body: JsonObject | None = None
     expect: Expect = Expect()  # type: ignore[call-arg]
     save: dict[Name, str] = Field(
         {}, description="name: key of the answer, for {name} in later URLs and bodies."

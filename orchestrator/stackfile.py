@@ -91,7 +91,13 @@ WORDS = {
 
 def _schema_problems(error: ValidationError, lines: dict[Path, int]) -> list[Problem]:
     problems = []
-    for item in error.errors():
+    errors = error.errors()
+    for item in errors:
+        at = item["loc"]
+        if item["type"] == "too_short" and any(
+            other["loc"][: len(at)] == at for other in errors if other is not item
+        ):
+            continue  # what is wrong in the list is not counted as being in it
         path = tuple(part for part in item["loc"] if part != "[key]")
         message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
         if item["type"] not in WORDS and isinstance(item["input"], str | int | float | bool):

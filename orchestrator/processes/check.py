@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from orchestrator.events import Outcome
 from orchestrator.path.spans import own_traceparent
 from orchestrator.processes import exchange
 from orchestrator.processes.probes import Answer, brief
 from orchestrator.resource import Observation, State
+
+PRINTABLE = string.punctuation  # all else but letters and digits is escaped in a URL
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +52,13 @@ class CheckProbe:
 
 async def _ask(request: Request, saved: dict[str, Any]) -> Answer:
     """One request; what `save` names is put into `saved`."""
-    url = _fill(request.url, saved)
+    url = quote(_fill(request.url, saved), safe=PRINTABLE, errors="replace")
     what = f"{request.method} {url}"
     headers = {"traceparent": own_traceparent()[1]}  # no user's request
-    headers |= {key: _fill(value, saved) for key, value in request.headers.items()}
+    for key, value in request.headers.items():
+        headers[key] = _fill(value, saved)
+        if not headers[key].isprintable():  # what was saved is whatever somebody answered
+            return Answer(False, f"{what}: what was saved for its header {key} is not printable")
     body = b""
     if request.body is not None:
         filled = {key: _fill_value(value, saved) for key, value in request.body.items()}

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from orchestrator.processes.check import CheckProbe, Request
 from orchestrator.processes.exchange import request
 from orchestrator.processes.gate import ask
 from orchestrator.processes.probes import HttpProbe, RedisProbe
@@ -91,3 +92,29 @@ async def test_redis_probe_passes_for_pong(
         found = await ask(probe)
     assert server.heard.startswith(heard)
     assert (found.passed, says in found.text) == (passed, True), found.text
+
+
+def step(url: str, *, headers: dict[str, str] | None = None, **save: str) -> Request:
+    return Request("GET", url, headers or {}, None, 200, "", (), save)
+
+
+SAVED = b'HTTP/1.1 200 OK\r\n\r\n{"id": "a\\r\\nb \\ud800/\xc3\xa9"}'
+
+
+async def test_saved_value_is_escaped_in_a_url_whatever_it_is() -> None:
+    async with Server(SAVED, until=HEAD) as first, Server(SAVED, until=HEAD) as server:
+        steps = [
+            step(f"http://127.0.0.1:{first.port}/", name="id"),
+            step(f"http://127.0.0.1:{server.port}/x/{{name}}?a=%20"),
+        ]
+        assert (await ask(CheckProbe(steps))).passed
+    assert server.heard.startswith(b"GET /x/a%0D%0Ab%20?/%C3%A9?a=%20 HTTP/1.0\r\n")
+
+
+async def test_saved_value_makes_no_header_of_its_own() -> None:
+    async with Server(SAVED, until=HEAD) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        steps = [step(url, name="id"), step(url, headers={"X-Id": "{name}"})]
+        answer = await ask(CheckProbe(steps))
+    assert not answer.passed
+    assert "header X-Id is not printable" in answer.text

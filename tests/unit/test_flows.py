@@ -263,8 +263,3 @@ def test_wrong_words_about_ways_out_and_names(old: str, new: str, words: str) ->
     with pytest.raises(SpecError) as caught:
         stack(TEXT.replace(old, new))
     assert words in str(caught.value)
-
-
-def test_url_that_is_none_is_the_checks_own_problem() -> None:
-    text = TEXT.replace("http://10.2.0.40:99/", "http://[10.2.0.40:999999/")
-    assert not [flow for flow in flows_of(stack(text)) if flow.port == 99]

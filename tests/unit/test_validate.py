@@ -169,6 +169,40 @@ BAD = {
     "bad service name": ("  db:", "  DB:", 11, "services.DB", "pattern"),
     "check of another protocol": ("http://127", "https://127", 18, "checks.front.steps.0.url",
         "pattern"),
+    "check at no port": ("127.0.0.1:8080", "localhost:99999", 18, "checks.front.steps.0.url",
+        "its port must be a number from 1 to 65535"),
+    "check at port 0": ("127.0.0.1:8080", "localhost:0", 18, "checks.front.steps.0.url",
+        "its port must be a number from 1 to 65535"),
+    "check at a word for a port": ("127.0.0.1:8080", "localhost:abc", 18,
+        "checks.front.steps.0.url", "its port must be a number from 1 to 65535"),
+    "check at an empty label": ("127.0.0.1:8080", "a..b", 18, "checks.front.steps.0.url",
+        "'a..b' is no host name (found 'http://a..b/')"),
+    "check at a long label": ("127.0.0.1:8080", "a" * 64, 18, "checks.front.steps.0.url",
+        "is no host name"),
+    "check at no host": ("127.0.0.1:8080", "", 18, "checks.front.steps.0.url", "no host name"),
+    "check at half an address": ("127.0.0.1:8080/", "[::1", 18, "checks.front.steps.0.url",
+        "is no URL: Invalid IPv6 URL"),
+    "check at no IPv6 address": ("127.0.0.1:8080", "[::g]", 18, "checks.front.steps.0.url",
+        "is no URL: "),
+    "check at no IPv4 address": ("127.0.0.1:8080", "127.0.0.300", 18, "checks.front.steps.0.url",
+        "is no URL: "),
+    "check at what is saved later": ("127.0.0.1:8080", "{host}", 18, "checks.front.steps.0.url",
+        "'{host}' is no host name"),
+    "check as a user": ("127.0.0.1:8080", "me@localhost", 18, "checks.front.steps.0.url",
+        "give an Authorization header"),
+    "URL with a control character": ("8080/", "8080/\\x01", 18, "checks.front.steps.0.url",
+        "it holds what cannot be printed"),
+    "header of two lines": ('8080/"', '8080/", headers: {X: "a\\r\\nY: b"}', 18,
+        "checks.front.steps.0.headers.X", "pattern"),
+    "header's name with a space": ('8080/"', '8080/", headers: {"X Y": a}', 18,
+        "checks.front.steps.0.headers.X Y", "pattern"),
+    "body with what JSON has not": ('8080/"', '8080/", body: {a: [{b: .nan}]}', 18,
+        "checks.front.steps.0.body", "nan is no number that JSON has"),
+    "half of a character": ('8080/"', '8080/", expect: {contains: "\\uD800"}', 18,
+        "checks.front.steps.0.expect.contains", "half of a character"),
+    "readiness at a fragment": ("data: [/data]",
+        "data: [/data]\n    readiness: {http: {port: 80, path: /#a}}", 15,
+        "services.db.readiness.http.path", "pattern"),
     "check of an unknown service": ("{steps:", "{needs: [dbx], steps:", 18, "checks.front.needs.0",
         "unknown need dbx"),
     "duplicate key": ("data: [/data]", "data: [/data]\n    data: [/more]", 15, "services.db.data",
@@ -197,6 +231,12 @@ def test_wrong_file_is_refused_with_its_place(
     hits = [text for text in err.splitlines() if text.startswith(f"{file}:{line}: {path}: ")]
     assert hits, err
     assert message in hits[0]
+
+
+def test_wrong_step_is_one_problem(run: Run, stack: Callable[..., Path]) -> None:
+    code, _, err = run("validate", stack(GOOD.replace(":8080/", ":99999/")))
+    assert code == 2
+    assert len(err.splitlines()) == 1
 
 
 def test_every_problem_is_told_at_once(run: Run, stack: Callable[..., Path]) -> None:
