@@ -58,7 +58,7 @@ class Request:
     status: int
     root: Stay
     resolution_us: int
-    is_partial: bool  # somebody was asked who did not tell of it
+    is_partial: bool  # somebody was asked who did not tell of it, or of all that it called
     weight: int = 1  # requests that it stands for, itself included
 
     @property
@@ -94,11 +94,11 @@ def parse(line: str, edge: str) -> Request:
     weight, arrived, sent, answered, done, status, upstream, trace, path, below = fields
     is_exact = done != ""
     root = Stay(edge, int(arrived), int(done)) if is_exact else Stay(edge, 0, _ms(arrived))
-    route = _route_of(path)
+    route, is_cut = _route_of(path), False
     if upstream != "-":
         result = upstream.rpartition(" ")[2]  # of the last one, where the first was refused
         if below != "-":
-            route, stay = _stay(below)
+            route, stay, is_cut = _stay(below)
             if is_exact:
                 call = Call(stay.hop, result, int(sent), int(answered), stay)
             else:
@@ -111,7 +111,7 @@ def parse(line: str, edge: str) -> Request:
         else:
             call = Call("", result, root.arrived_us, root.left_us, None)
         root.calls.append(call)
-    is_partial = upstream != "-" and below == "-"
+    is_partial = is_cut or (upstream != "-" and below == "-")
     resolution_us = EXACT_US if is_exact else COARSE_US
     stands_for = int(weight)
     if stands_for < 1:
@@ -139,9 +139,13 @@ def _ms(seconds: str) -> int:
     return round(float(seconds) * 1e6)
 
 
-def _stay(header: str) -> tuple[str, Stay]:
-    """Route and stay of an X-Hop header, with everything that was called below."""
+def _stay(header: str) -> tuple[str, Stay, bool]:
+    """Route and stay of an X-Hop header, with everything that was called below; whether calls
+    were left out, whose time then counts as their caller's own."""
     own, *entries = header.split(";")
+    is_cut = bool(entries) and entries[-1].startswith("+")
+    if is_cut:
+        entries.pop()
     hop, arrived, left, route = own.split(",", 3)
     top = Stay(hop, int(arrived), int(left))
     stays = {hop: [top]}
@@ -163,7 +167,7 @@ def _stay(header: str) -> tuple[str, Stay]:
         if len(homes) > 1:  # called twice: each call belongs to the stay that it was made in
             homes = [s for s in homes if s.arrived_us <= call.sent_us <= s.left_us] or homes
         homes[0].calls.append(call)
-    return route, top
+    return route, top, is_cut
 
 
 def shares(request: Request) -> Shares:

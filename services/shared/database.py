@@ -20,7 +20,9 @@ Connection = psycopg.Connection[dict[str, Any]]
 HOP = setting("DATABASE_HOST")  # services are called by their names
 POOL_SIZE = 4  # one for each thread that serves requests
 WAIT_S = 3.0  # for a free connection, and for a server that is restarting
-PAUSE_S = 0.05
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
+# PostgreSQL documentation, appendix A: it shuts down, has crashed, or is not there yet.
+RESTARTING = ("57P01", "57P02", "57P03")
 REFUSED = "password authentication failed"  # libpq has no code for it: the server's words
 
 
@@ -119,19 +121,29 @@ class Database:
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """The work's result; done again while the server restarts.
+        """The work's result; done again while the server restarts, and for no other reason.
 
         Each statement is a transaction of its own, and the work must be safe to repeat.
-        Raises psycopg.OperationalError or PoolTimeout when the server stays away.
+        Raises psycopg.OperationalError for what it cannot do (a full disk) and, as PoolTimeout,
+        when it stays away.
         """
         until = time.monotonic() + WAIT_S
+        pause_s = FIRST_PAUSE_S
         if self._pool.closed:
             self._pool.open()
         while True:
             try:
                 with self._pool.connection() as connection:
                     return work(connection)
-            except psycopg.OperationalError:
-                if time.monotonic() > until:
+            except psycopg.OperationalError as error:
+                if not _is_away(error) or time.monotonic() + pause_s > until:
                     raise
-                time.sleep(PAUSE_S)  # the pool makes new connections meanwhile
+            time.sleep(pause_s)  # the pool makes new connections meanwhile
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+def _is_away(error: psycopg.OperationalError) -> bool:
+    """Whether the connection is gone, or the server goes or comes; libpq's own errors, which say
+    that nobody answers, have no SQLSTATE."""
+    state = error.sqlstate
+    return state is None or state.startswith("08") or state in RESTARTING

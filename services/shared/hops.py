@@ -7,8 +7,9 @@ microseconds. A caller that wants to know sends `X-Hop-Sent: STAMP` and gets bac
     X-Hop: HOP,ARRIVED,LEFT,ROUTE[;CALLER>CALLEE,RESULT,SENT,RECEIVED,ARRIVED,LEFT]…
 
 its callee's own stamps, and one entry for each call that was made below it. RESULT is an
-HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEIVED. A caller
-that only counts sends `X-Hop-Sent: route`, and gets `X-Hop: HOP,,,ROUTE`.
+HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEIVED. There are
+at most MAX_CALLS; a last entry `+N` says how many there would be more. A caller that only
+counts sends `X-Hop-Sent: route`, and gets `X-Hop: HOP,,,ROUTE`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from shared.metrics import Requests
 
 SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
 ROUTE_ONLY = "route"
+MAX_CALLS = 24  # in one header: nginx has a page (4 KB) for the whole head of an answer
 FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"
 
 Environ = dict[str, Any]
@@ -37,11 +39,12 @@ def stamp_us() -> int:
 class Frame:
     """One request inside this hop, with the calls that it made."""
 
-    __slots__ = ("_calls", "arrived_us", "hop")
+    __slots__ = ("_calls", "_left_out", "arrived_us", "hop")
 
     def __init__(self, hop: str) -> None:
         self.hop, self.arrived_us = hop, stamp_us()
         self._calls: list[str] = []
+        self._left_out = 0
 
     def call(
         self,
@@ -58,13 +61,28 @@ class Frame:
         if below:
             own, _, rest = below.partition(";")
             _, arrived, left, _ = own.split(",", 3)
-            entry = f"{entry},{arrived},{left};{rest}" if rest else f"{entry},{arrived},{left}"
+            entry = f"{entry},{arrived},{left}"
+            if rest:
+                self._calls += [entry, *rest.split(";")]
+                self._keep_bounds()
+                return
         self._calls.append(entry)
+        self._keep_bounds()
+
+    def _keep_bounds(self) -> None:
+        """The first ones stay: each comes after the one that it was called in."""
+        calls = self._calls
+        if calls[-1].startswith("+"):  # of the callee
+            self._left_out += int(calls.pop())
+        if len(calls) > MAX_CALLS:
+            self._left_out += len(calls) - MAX_CALLS
+            del calls[MAX_CALLS:]
 
     def header(self, route: str) -> str:
         """The value of X-Hop; the answer leaves now."""
         own = f"{self.hop},{self.arrived_us},{stamp_us()},{route}"
-        return ";".join([own, *self._calls]) if self._calls else own
+        left_out = [f"+{self._left_out}"] if self._left_out else []
+        return ";".join([own, *self._calls, *left_out])
 
 
 frame: ContextVar[Frame | None] = ContextVar("frame", default=None)

@@ -45,6 +45,8 @@ def test_full_disk_loses_no_acknowledged_order_and_heals(shop: World) -> None:
     eventually(lambda: whole(shop) and serves(shop), within_s=120)
     assert books.errors(shop, tally, others=True) == []
     assert len(tally.acknowledged) == 600
+    assert tally.retries["503"] > 0
+    assert tally.retries["502"] == 0  # nobody hangs up, and every answer fits through the edge
     assert shop.fingerprint()["rules"] == before
 
 

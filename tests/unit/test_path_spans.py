@@ -53,6 +53,12 @@ def test_silent_upstream_is_unattributed_and_the_request_partial() -> None:
     assert found.unattributed_us == 900
 
 
+def test_calls_that_were_left_out_make_the_request_partial() -> None:
+    request = parse(f"{LINE};+7", "edge")
+    assert request.is_partial
+    assert shares(request) == shares(parse(LINE, "edge"))
+
+
 def test_coarse_edge_gives_hops_exactly_and_says_how_coarse_it_is() -> None:
     below = LINE.split("\t")[-1]
     line = "\t".join(["1", "0.004", "", "", "", "200", "200", TRACE, "/api/products/7", below])

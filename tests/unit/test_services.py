@@ -1,0 +1,162 @@
+"""What the services share: which errors of PostgreSQL are repeated, how long the account of a
+request may become."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psycopg
+import pytest
+
+from orchestrator.path.spans import parse
+
+SERVICES = Path(__file__).parents[2] / "services"
+
+
+@pytest.fixture(autouse=True)
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a service's own namespace."""
+    monkeypatch.syspath_prepend(SERVICES)
+    for name in ("DATABASE_HOST", "DATABASE_USER", "REDIS_HOST"):
+        monkeypatch.setenv(name, "x")
+
+
+# -- PostgreSQL -------------------------------------------------------------------------------
+
+
+class Pool:
+    """Hands out nothing; it is open."""
+
+    closed = False
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[None]:
+        yield
+
+
+class Clock:
+    """Time passes only in sleep."""
+
+    def __init__(self) -> None:
+        self.now_s, self.pauses_s = 0.0, list[float]()
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, pause_s: float) -> None:
+        self.pauses_s.append(pause_s)
+        self.now_s += pause_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    from shared import database
+
+    found = Clock()
+    monkeypatch.setattr(database, "time", found)
+    return found
+
+
+def work(database: ModuleType, error: Exception, *, fails: int) -> tuple[str, int]:
+    """What comes of work that fails so often, and how often it was done."""
+    made = database.Database()
+    made._pool = Pool()
+    done = 0
+
+    def act(_: Any) -> str:
+        nonlocal done
+        done += 1
+        if done <= fails:
+            raise error
+        return "done"
+
+    try:
+        return made.run(act), done
+    except psycopg.OperationalError as raised:
+        return type(raised).__name__, done
+
+
+AWAY = [
+    psycopg.OperationalError("server closed the connection unexpectedly"),
+    psycopg.errors.lookup("08006")(),
+    psycopg.errors.AdminShutdown(),
+    psycopg.errors.CrashShutdown(),
+    psycopg.errors.CannotConnectNow(),
+]
+UNABLE = [
+    psycopg.errors.DiskFull(),
+    psycopg.errors.OutOfMemory(),
+    psycopg.errors.TooManyConnections(),
+    psycopg.errors.QueryCanceled(),
+    psycopg.errors.IoError(),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=repr)
+def test_work_is_repeated_while_the_server_is_away(clock: Clock, error: Exception) -> None:
+    from shared import database
+
+    assert work(database, error, fails=3) == ("done", 4)
+    assert clock.pauses_s == sorted(clock.pauses_s)
+    assert clock.pauses_s[0] < clock.pauses_s[-1]
+
+
+@pytest.mark.parametrize("error", UNABLE, ids=repr)
+def test_what_the_server_cannot_do_is_told_at_once(clock: Clock, error: Exception) -> None:
+    from shared import database
+
+    assert work(database, error, fails=1) == (type(error).__name__, 1)
+    assert clock.pauses_s == []
+
+
+def test_server_that_stays_away_is_asked_a_dozen_times(clock: Clock) -> None:
+    from shared import database
+
+    outcome, done = work(database, AWAY[0], fails=10**6)
+    assert outcome == "OperationalError"
+    assert 3 < done <= 12
+    assert clock.now_s <= database.WAIT_S
+
+
+# -- the account of a request -----------------------------------------------------------------
+
+
+def test_account_is_bounded_and_says_what_is_left_out() -> None:
+    from shared.hops import MAX_CALLS, Frame
+
+    top = Frame("api-gateway")
+    for _ in range(40):
+        callee = Frame("order-service")
+        for _ in range(60):
+            callee.call("postgres-db", callee.arrived_us, "error")
+        below = callee.header("/orders")
+        assert below.endswith(f";+{60 - MAX_CALLS}")
+        top.call("order-service", callee.arrived_us, 503, below)
+    header = top.header("/api/orders")
+    assert len(header.split(";")) == MAX_CALLS + 2
+    assert header.endswith(f";+{40 * 61 - MAX_CALLS}")
+    assert len(header) < 3000
+    line = "\t".join(
+        ["1", "0", "0", str(10**15), str(10**15), "503", "503", "0" * 32, "/x", header]
+    )
+    request = parse(line, "edge")
+    assert request.is_partial
+    assert len(request.root.calls) == 1
+
+
+def test_short_account_is_whole() -> None:
+    from shared.hops import Frame
+
+    callee = Frame("order-service")
+    callee.call("postgres-db", callee.arrived_us)
+    top = Frame("api-gateway")
+    top.call("order-service", callee.arrived_us, 201, callee.header("/orders"))
+    assert [entry.split(",")[0] for entry in top.header("/x").split(";")] == [
+        "api-gateway",
+        "api-gateway>order-service",
+        "order-service>postgres-db",
+    ]
