@@ -8,8 +8,8 @@ from ipaddress import IPv4Interface
 from orchestrator.errors import ForeignError, TransientError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.netlink import Netlink
-from orchestrator.kernel.rtnetlink import add_address, new_bridge, set_link
+from orchestrator.kernel.netlink import Like, Netlink
+from orchestrator.kernel.rtnetlink import Link, add_address, new_bridge, set_link
 from orchestrator.resource import Observation, State
 
 
@@ -42,11 +42,20 @@ class Bridge:
 
     async def observe(self) -> Observation:
         bridge = self.netlink.links(self.interface).get(self.interface)
-        if bridge is None:
+        return self._judge(bridge, self._renamed())
+
+    def _renamed(self) -> list[Link]:
+        """Ours under another name."""
+        return self.netlink.renamed(Like(self.interface, "bridge", self.mac, self.group))
+
+    def _judge(self, bridge: Link | None, renamed: list[Link]) -> Observation:
+        if bridge is None and not renamed:
             return Observation(State.ABSENT)
-        if bridge.group != self.group:
+        if bridge is not None and bridge.group != self.group:
             owner = bridge.alias or "somebody else"
             return Observation(State.FOREIGN, f"link {self.interface} belongs to {owner}")
+        if bridge is None or renamed:
+            return Observation(State.PARTIAL, f"{self.interface} was renamed {renamed[0].name}")
         if bridge.alias != self.mark:
             return Observation(State.PARTIAL, "alias is missing")
         if not bridge.up:
@@ -63,12 +72,15 @@ class Bridge:
         return next((key for key, value, now in found if now not in (value, None)), None)
 
     async def ensure(self) -> Outcome:
-        seen = await self.observe()
+        bridge, renamed = self.netlink.links(self.interface).get(self.interface), self._renamed()
+        seen = self._judge(bridge, renamed)
         if seen.state is State.PRESENT:
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
             raise ForeignError(self.name, "ensure", seen.detail)
-        if seen.state is State.ABSENT:
+        for link in renamed:
+            await self.netlink.remove(self.name, link)
+        if bridge is None:
             new = new_bridge(self.interface, mac=self.mac, group=self.group)
             bridge = await self.netlink.change(self.name, [new], self.interface)
             addresses = []
@@ -87,11 +99,11 @@ class Bridge:
         return Outcome.CHANGED
 
     async def is_absent(self) -> bool:
-        return not self.netlink.links(self.interface)
+        return not self.netlink.links(self.interface) and not self._renamed()
 
     async def remove(self) -> Outcome:
-        link = self.netlink.links(self.interface).get(self.interface)
-        if link is None or link.group != self.group:
-            return Outcome.UNCHANGED
-        await self.netlink.remove(self.name, link)
-        return Outcome.CHANGED
+        named = self.netlink.links(self.interface).values()
+        ours = [*(link for link in named if link.group == self.group), *self._renamed()]
+        for link in ours:
+            await self.netlink.remove(self.name, link)
+        return Outcome.CHANGED if ours else Outcome.UNCHANGED

@@ -87,20 +87,20 @@ def links(channel: socket.socket, count: int) -> list[Link]:
     return found
 
 
-def dump(channel: socket.socket, kind: int, where: str) -> list[bytes]:
+def dump(channel: socket.socket, kind: int, where: str, body: bytes = b"") -> list[bytes]:
     """All bodies of one dump; an interrupted one (NLM_F_DUMP_INTR) is asked for again."""
     for _ in range(DUMP_ATTEMPTS):
-        channel.send(message(kind, NLM_F_DUMP, ALL[kind]))
+        channel.send(message(kind, NLM_F_DUMP, body or ALL[kind]))
         found, interrupted, done = list[bytes](), False, False
         while not done:
-            for answer, flags, _, body in _received(channel):
+            for answer, flags, _, content in _received(channel):
                 interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
                 if answer == NLMSG_DONE:
                     done = True
                 elif answer == NLMSG_ERROR:
-                    raise ResourceError(where, "observe", os.strerror(_errno(body)))
+                    raise ResourceError(where, "observe", os.strerror(_errno(content)))
                 else:
-                    found.append(body)
+                    found.append(content)
         if not interrupted:
             return found
     raise TransientError(where, "observe", f"dump interrupted {DUMP_ATTEMPTS} times")

@@ -26,6 +26,7 @@ from orchestrator.kernel.rtnetlink import (
     decode_link,
     decode_route,
     get_link,
+    links_of_kind,
 )
 from orchestrator.linux import in_thread
 from orchestrator.onelook import is_looking, once
@@ -43,6 +44,21 @@ class Snapshot:
         """The addresses of a link."""
         link = self.links.get(name)
         return self.addresses.get(link.index, []) if link else []
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """What tells a link of ours from all others whatever its name is."""
+
+    name: str
+    kind: str
+    mac: str
+    group: int
+
+    def is_other_than(self, link: Link) -> bool:
+        """Whether the link is that one by all but its name."""
+        is_it = (link.kind, link.mac, link.group) == (self.kind, self.mac, self.group)
+        return is_it and link.name != self.name
 
 
 class Netlink:
@@ -106,6 +122,18 @@ class Netlink:
         with open_channel(where, "observe", namespace) as there:
             there.send(channel.batch([get_link(name) for name in names]))
             return {link.name: link for link in channel.links(there, len(names))}
+
+    def renamed(self, like: Like, namespace: Path | None = None) -> list[Link]:
+        """Links of the group and kind with that MAC, but another name: somebody has renamed
+        them, and no look by name finds them. Raises ResourceError."""
+        if is_looking():
+            found = list(self.snapshot(namespace).links.values())
+        else:
+            where = namespace.name if namespace else "host"
+            with open_channel(where, "observe", namespace) as there:
+                bodies = channel.dump(there, RTM_GETLINK, where, links_of_kind(like.kind))
+            found = [decode_link(body) for body in bodies]
+        return [link for link in found if like.is_other_than(link)]
 
     def snapshot(self, namespace: Path | None = None) -> Snapshot:
         """Links, IPv4 addresses and main-table routes. Raises ResourceError."""

@@ -194,6 +194,13 @@ def get_link(name: str) -> Request:
     return Request(f"look for {name}", RTM_GETLINK, NLM_F_REQUEST, body)
 
 
+def links_of_kind(kind: str) -> bytes:
+    """The body of a dump of links of one kind, without their counters. A kernel that does not
+    know the kind gives all links."""
+    mask = _number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)
+    return _link(0, attribute(IFLA_LINKINFO, _text(IFLA_INFO_KIND, kind)), mask)
+
+
 # What a dump is asked for with: every link without its counters, every IPv4 address and route.
 ALL = {
     RTM_GETLINK: _link(0, _number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -13,7 +13,7 @@ from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError, TransientError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.netlink import Netlink, Snapshot
+from orchestrator.kernel.netlink import Like, Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import (
     Link,
     Request,
@@ -72,9 +72,22 @@ class Veth:
             return None
         return self.netlink.links(self.inner, namespace=self.namespace).get(self.inner)
 
+    def _renamed(self) -> list[Link]:
+        """Inner ends of ours under another name. Outer ones are found by these: both are gone
+        when one of them is."""
+        if not linux.is_namespace(self.namespace):
+            return []
+        return self.netlink.renamed(self._like, self.namespace)
+
+    @property
+    def _like(self) -> Like:
+        return Like(self.inner, "veth", self.mac, self.group)
+
     def _unpaired(self) -> Observation:
         """Without the outer end: an inner one alone is a rest of ours, or somebody else's."""
         inner = self._inner()
+        if inner is None and (renamed := self._renamed()):
+            return Observation(State.PARTIAL, f"{self.inner} was renamed {renamed[0].name}")
         if inner is None:
             return Observation(State.ABSENT)
         if inner.group != self.group:
@@ -104,7 +117,8 @@ class Veth:
         inner = inside.links.get(self.inner)
         if outer is None or inner is None or outer.peer_index != inner.index:
             return [f"{self.outer} and {self.inner} are no pair"]
-        wrong = []
+        renamed = [link for link in inside.links.values() if self._like.is_other_than(link)]
+        wrong = [f"{self.inner} was renamed {link.name}" for link in renamed]
         if bridge is None or outer.master != bridge.index:
             wrong.append(f"{self.outer} is no port of {self.bridge}")
         if outer.alias != self.mark or inner.alias != self.mark:
@@ -151,16 +165,23 @@ class Veth:
             await self._clear(outer)
             outer = await self._make(bridge)
             inside = Snapshot({}, {}, [])
+        elif renamed := self._renamed():
+            await self._take_away("ensure", renamed)
         await self._forwards(await self._complete(outer, inside, bridge))
         return Outcome.CHANGED
 
     async def _clear(self, outer: Link | None) -> None:
-        """Takes an end without its partner away."""
+        """Takes ends without their partners away, and those that were renamed."""
         if outer is not None:
             await self.netlink.remove(self.name, outer)
-        elif inner := self._inner():
-            gone = [remove_link(inner.index)]
-            await self.netlink.apply(self.name, "ensure", gone, self.namespace)
+        inner = self._inner()
+        alone = [inner] if inner is not None and inner.group == self.group else []
+        await self._take_away("ensure", [*alone, *self._renamed()])
+
+    async def _take_away(self, action: str, ends: Sequence[Link]) -> None:
+        """Inner ends, each with its outer one."""
+        gone = [remove_link(link.index) for link in ends]
+        await self.netlink.apply(self.name, action, gone, self.namespace)
 
     async def _make(self, bridge: int) -> Link:
         """The pair, both ends down; the outer one knows the index of the inner one."""
@@ -220,7 +241,8 @@ class Veth:
         raise TransientError(self.name, "ensure", "somebody took the pair away")
 
     async def is_absent(self) -> bool:
-        return self.outer not in self.netlink.links(self.outer) and self._inner() is None
+        there = self.netlink.links(self.outer) or self._inner() or self._renamed()
+        return not there
 
     async def remove(self) -> Outcome:
         outer = self.netlink.links(self.outer).get(self.outer)
@@ -228,10 +250,8 @@ class Veth:
             if outer.group != self.group:
                 return Outcome.UNCHANGED
             await self.netlink.remove(self.name, outer)
-            return Outcome.CHANGED
-        inner = self._inner()
-        if inner is None or inner.group != self.group:
-            return Outcome.UNCHANGED
-        gone = [remove_link(inner.index)]
-        await self.netlink.apply(self.name, "remove", gone, self.namespace)
-        return Outcome.CHANGED
+        inner = self._inner()  # none now, where it was a pair
+        alone = [inner] if inner is not None and inner.group == self.group else []
+        rest = [*alone, *self._renamed()]
+        await self._take_away("remove", rest)
+        return Outcome.CHANGED if outer is not None or rest else Outcome.UNCHANGED
