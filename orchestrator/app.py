@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from orchestrator import former, frozen, known, linux
+from orchestrator.attendance import Attendance
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
 from orchestrator.engine.plan import Node
@@ -160,18 +161,13 @@ class App:
         sights: list[Sight],
         *,
         complain: Callable[[str], None],
-        begin: Callable[[], None] = lambda: None,
+        supervisor: Attendance | None = None,
     ) -> Result:
-        """Brings everything about that is missing. Raises HostError, BusyError, SpecError.
-
-        `begin` is called when nothing stands in the way, before the first change.
-        """
+        """Brings everything about that is missing. Raises HostError, BusyError, SpecError."""
         require_root()
         nodes = self.nodes
-        async with lock(self.lab, "up", patience_s=PATIENCE_S):
-            await self.check()
-            make_directory(self.lab.state_dir)
-            begin()
+
+        async def work() -> Result:
             self.compiler.secrets.ensure(self.stack.secrets)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
@@ -184,6 +180,11 @@ class App:
             if left is None or result.outcome is Outcome.FAILED:
                 return result
             return await finish(self, left, sights, complain=complain)
+
+        async with lock(self.lab, "up", patience_s=PATIENCE_S) as held:
+            await self.check()
+            make_directory(self.lab.state_dir)
+            return await (supervisor or Attendance()).around(held, work)
 
     def _orphans(self) -> dict[str, Node]:
         same = self.text if not self.left_out else None
@@ -252,16 +253,25 @@ class App:
         book.close()
 
     async def down(
-        self, sights: list[Sight], *, volumes: bool, complain: Callable[[str], None]
+        self,
+        sights: list[Sight],
+        *,
+        volumes: bool,
+        complain: Callable[[str], None],
+        supervisor: Attendance | None = None,
     ) -> Result:
         """Takes everything of this lab away. Data stays unless `volumes`."""
         require_root()
-        async with lock(self.lab, "down", patience_s=PATIENCE_S):
+
+        async def work() -> Result:
             nodes = {**self.nodes, **self._orphans()}
             result = await self.run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
                 self.forget(volumes=volumes)
-        return result
+            return result
+
+        async with lock(self.lab, "down", patience_s=PATIENCE_S) as held:
+            return await (supervisor or Attendance()).around(held, work)
 
     def forget(self, *, volumes: bool) -> None:
         """Files that have no meaning without the lab; with `volumes` its data too; and what

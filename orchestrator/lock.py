@@ -53,9 +53,11 @@ def refuse_if_busy(lab: Lab) -> None:
 
 
 @contextlib.asynccontextmanager
-async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncIterator[None]:
+async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncIterator[int]:
     """Holds the lab for the length of the block; the file tells who. Raises BusyError, and
     UsageError if the command would change a lab that is frozen.
+
+    Gives the descriptor: a process that inherits it holds the lab too, until it closes it.
 
     With patience, work of the supervisor's is waited for: a person need not know of it.
     The file lies beside the lab's run directory, which `down` takes away while holding it,
@@ -72,7 +74,7 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
     try:
         _name(descriptor, holder)
         frozen.refuse(lab, command)
-        yield
+        yield descriptor
     finally:
         if not lab.run_dir.exists():
             with contextlib.suppress(OSError):

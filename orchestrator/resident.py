@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import json
@@ -19,7 +20,7 @@ from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
 
 STOP_GRACE_S = 5.0
-START_DEADLINE_S = 10.0
+START_DEADLINE_S, START_LOOK_S = 10.0, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +85,43 @@ def find(lab: Lab) -> Resident | None:
     return None
 
 
-def start(lab: Lab, words: Sequence[str], digest: str) -> Resident | None:
-    """Starts `orchestrator supervise` with these options, detached; waits until it holds.
+async def start(lab: Lab, words: Sequence[str], held: int) -> Resident | None:
+    """Starts `orchestrator supervise` with these options, detached; waits until it is found.
 
-    None if it did not come up; its log says why.
+    It inherits `held`, the descriptor of the lab's lock, until then: nobody else works on the
+    lab before `find` knows it, not even if this process is killed. None if it did not come up;
+    its log says why, and it never will.
     """
+    process = _spawn(lab, ["--held", str(held), *words], held)
+    until = time.monotonic() + START_DEADLINE_S
+    present = None
+    try:
+        while time.monotonic() < until and process.poll() is None:
+            found = find(lab)
+            if found is not None and found.pid == process.pid:
+                present = found
+                break
+            await asyncio.sleep(START_LOOK_S)
+    finally:
+        if present is None:
+            process.kill()
+            process.wait()
+    return present
+
+
+def _spawn(lab: Lab, words: Sequence[str], held: int) -> subprocess.Popen[bytes]:
     log = lab.log("supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "orchestrator", "supervise", *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
             cwd="/",
+            pass_fds=(held,),
         )
-    until = time.monotonic() + START_DEADLINE_S
-    while time.monotonic() < until and process.poll() is None:
-        found = find(lab)
-        if found is not None and found.digest == digest:
-            return found
-        time.sleep(0.01)
-    return None
 
 
 def stop(lab: Lab) -> bool:

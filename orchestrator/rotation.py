@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from orchestrator.attendance import Attendance
 from orchestrator.engine.executor import Result
 from orchestrator.engine.plan import Node
 from orchestrator.errors import OrchestratorError
@@ -32,19 +33,28 @@ Complain = Callable[[str], None]
 
 
 async def rotate(
-    app: App, names: Collection[str], sights: list[Sight], *, complain: Complain
+    app: App,
+    names: Collection[str],
+    sights: list[Sight],
+    *,
+    complain: Complain,
+    supervisor: Attendance | None = None,
 ) -> Result:
     """Exchanges these secrets, all without names. Raises BusyError, and OrchestratorError if
     the servers that have to learn them are not up."""
     wanted = tuple(names or app.stack.secrets)
     secrets = app.compiler.secrets
-    async with lock(app.lab, "rotate", patience_s=PATIENCE_S):
+
+    async def work() -> Result:
         if under_way := secrets.rotation():
             result = await finish(app, under_way, sights, complain=complain)
             if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
                 return result
         await _require_up(app)
         return await finish(app, secrets.begin(wanted), sights, complain=complain)
+
+    async with lock(app.lab, "rotate", patience_s=PATIENCE_S) as held:
+        return await (supervisor or Attendance()).around(held, work)
 
 
 async def _require_up(app: App) -> None:

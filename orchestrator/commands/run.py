@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import TypeVar
 
 import click
 
-from orchestrator import frozen, pagenote, resident
+from orchestrator import frozen, resident
 from orchestrator.app import App
+from orchestrator.commands.attending import Ending, Staying
 from orchestrator.commands.target import Target, target_options
 from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.diskspace import full_places
 from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED, BusyError, UsageError
 from orchestrator.events import CancelRequested, Outcome
-from orchestrator.lock import refuse_if_busy
+from orchestrator.lock import is_held, refuse_if_busy
 from orchestrator.presence import words
 from orchestrator.sights.console import failure_report
 
@@ -62,22 +62,7 @@ def up(
     if thaw:
         frozen.release(app.lab)
     frozen.refuse(app.lab, "up")
-    present = resident.find(app.lab)
-    half_rotated = app.compiler.secrets.rotation() is not None
-    outdated = present is not None and (half_rotated or present.digest != app.fingerprint())
-    is_left = present is not None and not (outdated or no_supervise)
-    started_first = live and not is_left
-    if started_first:
-        asyncio.run(app.check())
-        resident.stop(app.lab)
-        present = supervised(app, target, "--after", str(os.getpid()))
-
-    def begin() -> None:
-        if not (is_left or started_first):
-            resident.stop(app.lab)  # it would bring back what was before
-
-    if live and present is not None:
-        click.echo(f"page: {pagenote.wait(app.lab, present.pid)}", err=as_json)
+    supervisor = Staying(app, target, wanted=not no_supervise, live=live, as_json=as_json)
     begun = time.monotonic()
     finished = Finished()
     for place in full_places(app.lab):
@@ -85,12 +70,10 @@ def up(
 
     async def work() -> Result:
         try:
-            result = await app.up([*sights, finished], complain=complain, begin=begin)
+            result = await app.up([*sights, finished], complain=complain, supervisor=supervisor)
         except BusyError:
             raise  # the host is in use by whoever was first
         except BaseException:
-            if started_first:
-                resident.stop(app.lab)
             await target.leave(app)
             raise
         await target.leave(app)
@@ -99,13 +82,9 @@ def up(
     with watching(app.layers, as_json=as_json) as sights:
         result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
-        if started_first:
-            resident.stop(app.lab)
         click.echo(failure_report(finished.steps), err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
-    if not (no_supervise or is_left or started_first):
-        supervised(app, target)
     if as_json:
         return
     seconds = time.monotonic() - begun
@@ -122,25 +101,6 @@ def up(
         click.echo(f"  {line}")
 
 
-def supervised(app: App, target: Target, *more: str) -> resident.Resident | None:
-    """Starts the supervisor; complains if it does not come up."""
-    found = resident.start(app.lab, [*target.words(), *more], app.fingerprint())
-    if found is None:
-        complain(f"the supervisor did not come up; see {app.lab.log('supervisor')}")
-    return found
-
-
-@contextlib.contextmanager
-def resting(app: App, target: Target) -> Iterator[None]:
-    """The supervisor is away meanwhile, and comes back however this ends."""
-    was_there = resident.stop(app.lab)
-    try:
-        yield
-    finally:
-        if was_there:
-            supervised(target.open(), target)
-
-
 @click.command()
 @click.option("--volumes", is_flag=True, help="Data, secrets, logs and journal too.")
 @json_option
@@ -154,12 +114,15 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         return
     app = target.enter()
     refuse_if_busy(app.lab)
-    resident.stop(app.lab)
+    if is_held(app.lab):
+        resident.stop(app.lab)  # it heals: that ends now
     begun = time.monotonic()
     finished = Finished()
 
     async def work() -> Result:
-        result = await app.down([*sights, finished], volumes=volumes, complain=complain)
+        result = await app.down(
+            [*sights, finished], volumes=volumes, complain=complain, supervisor=Ending(app)
+        )
         await target.leave(app)
         return result
 

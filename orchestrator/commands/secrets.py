@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from orchestrator.app import App
-from orchestrator.commands.run import json_option, resting, run_to_end
+from orchestrator.commands.attending import Resting
+from orchestrator.commands.run import json_option, run_to_end
 from orchestrator.commands.target import Target, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import Finished, complain, watching
@@ -108,13 +109,12 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     refuse_if_busy(app.lab)
     begun = time.monotonic()
     finished = Finished()
-    # A supervisor takes what it knows for what is wanted, and would restart services with that.
-    with resting(app, target), watching(app.layers, as_json=as_json) as sights:
-        result = run_to_end(
-            app,
-            rotation.rotate(app, names, [*sights, finished], complain=complain),
-            left=HALF_ROTATED,
+    supervisor = Resting(app, target)
+    with watching(app.layers, as_json=as_json) as sights:
+        work = rotation.rotate(
+            app, names, [*sights, finished], complain=complain, supervisor=supervisor
         )
+        result = run_to_end(app, work, left=HALF_ROTATED)
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo(f"not finished: {HALF_ROTATED}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +19,7 @@ from orchestrator.beat import beat
 from orchestrator.commands.target import Target, target_options
 from orchestrator.errors import OrchestratorError
 from orchestrator.front.house import open_house
+from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.processes import child
 from orchestrator.processes.prepared import RefusedError
 from orchestrator.supervisor import Supervisor
@@ -28,15 +30,17 @@ ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
 @click.command()
 @click.option("--after", type=int, hidden=True, help="Heal nothing before this process ended.")
+@click.option("--held", type=int, hidden=True, help="Descriptor of the lab's lock, inherited.")
 @target_options
-def supervise(target: Target, after: int | None) -> None:
+def supervise(target: Target, after: int | None, held: int | None) -> None:
     """Watch the lab and mend what breaks, until Ctrl-C. Adopts what runs; restarts nothing.
 
     `up` starts it in the background by itself; this is for a look at its work, or after it
     was ended.
     """
+    if held is not None:
+        os.set_inheritable(held, False)  # what this starts is to hold nothing
     app = target.enter()
-    app.lab.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def tell(text: str) -> None:
         click.echo(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
@@ -61,10 +65,27 @@ def supervise(target: Target, after: int | None) -> None:
                     await child.wait_for_exit(after)
                 await watch_over(app, supervisor, tell)
 
-    with resident.hold(app.lab, app.fingerprint()) as is_held:
+    with contextlib.ExitStack() as stack:
+        is_held = asyncio.run(settle(app, stack, held))
         tell(f"supervising {app.lab.name}: {len(app.nodes)} nodes")
         asyncio.run(work(is_held))
         tell("ended; what runs goes on without me")
+
+
+async def settle(app: App, stack: contextlib.ExitStack, held: int | None) -> Callable[[], bool]:
+    """Becomes the lab's supervisor while the lab is held, by who started this and gave `held`,
+    or by us: before or after any other command. Raises BusyError."""
+
+    def become() -> Callable[[], bool]:
+        app.lab.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return stack.enter_context(resident.hold(app.lab, app.fingerprint()))
+
+    if held is None:
+        async with lock(app.lab, "supervise", patience_s=PATIENCE_S):
+            return become()
+    is_held = become()
+    os.close(held)
+    return is_held
 
 
 async def watch_over(app: App, supervisor: Supervisor, tell: Callable[[str], None]) -> None:
