@@ -26,6 +26,7 @@ from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import STACK_DIR
 from orchestrator.programs import SYSTEM_PATH
 from orchestrator.resource import State
+from orchestrator.terminal import counted
 from orchestrator.users import FIRST_UID, LAST_UID
 
 
@@ -92,7 +93,7 @@ def _stack_findings(app: App | None, problem: str) -> Iterator[Finding]:
     for reason, mend in missing_programs(app.stack, app.compiler):
         if STACK_DIR in reason:
             yield fail("stack file", reason, mend)
-    yield ok("stack file", f"{len(app.stack.services)} services")
+    yield ok("stack file", counted(len(app.stack.services), "service"))
     for line in words(app.left_out):
         yield ok("stack file", line)
 

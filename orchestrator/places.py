@@ -20,6 +20,7 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
+OPTIONS, CACHE_OPTION = "--state-dir or --run-dir", "--cache-dir"
 # Who may not look has it said by what they wanted to do.
 NOT_OURS_TO_SAY = (errno.ENOENT, errno.EACCES, errno.EPERM)
 
@@ -38,15 +39,22 @@ def check_places(lab: Lab) -> None:
         _check(path, stat.S_IFREG, follow=False)
 
 
-def make_directory(path: Path) -> None:
+def check_cache(lab: Lab, *names: str) -> None:
+    """The same for what is prepared for every lab, and directories of these names in it. None of
+    them may be a link."""
+    for path in (lab.cache_root, *(lab.cache_root / name for name in names)):
+        _check(path, stat.S_IFDIR, follow=False, options=CACHE_OPTION)
+
+
+def make_directory(path: Path, *, mode: int = 0o755, options: str = OPTIONS) -> None:
     """With those above it. Raises UsageError where there cannot be one."""
     try:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as error:
         if error.errno in DISK_ERRORS:
             raise
         raise UsageError(
-            f"cannot make {path}: {error.strerror}\n  mend: another --state-dir or --run-dir"
+            f"cannot make {path}: {error.strerror}\n  mend: another {options}"
         ) from error
 
 
@@ -57,13 +65,14 @@ def _entries(directory: Path) -> Iterator[Path]:
         return
 
 
-def _check(path: Path, wanted: int, *, follow: bool) -> None:
+def _check(path: Path, wanted: int, *, follow: bool, options: str = OPTIONS) -> None:
     try:
         kind = stat.S_IFMT(path.lstat().st_mode)
     except OSError as error:
         if error.errno in NOT_OURS_TO_SAY:
             return
-        raise UsageError(f"cannot use {path}: {error.strerror}") from error
+        reason = f"cannot use {path}: {error.strerror}\n  mend: give another {options}"
+        raise UsageError(reason) from error
     if kind == stat.S_IFLNK and follow:
         try:
             kind = stat.S_IFMT(path.stat().st_mode)
@@ -73,5 +82,5 @@ def _check(path: Path, wanted: int, *, follow: bool) -> None:
         found = KINDS.get(kind, "something else")
         raise UsageError(
             f"cannot use {path}: it is {found}, not {KINDS[wanted]}\n"
-            "  mend: move it away, or give another --state-dir or --run-dir"
+            f"  mend: move it away, or give another {options}"
         )

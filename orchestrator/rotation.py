@@ -42,7 +42,7 @@ async def rotate(
 ) -> Result:
     """Exchanges these secrets, all without names. Raises BusyError, and OrchestratorError if
     the servers that have to learn them are not up."""
-    wanted = tuple(names or app.stack.secrets)
+    wanted = tuple(dict.fromkeys(names or app.stack.secrets))
     secrets = app.compiler.secrets
 
     async def work() -> Result:

@@ -24,5 +24,7 @@ def whole_lines(data: bytes) -> list[str]:
 
 
 def counted(number: int, word: str) -> str:
-    """`1 node`, `2 nodes`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    """`1 node`, `2 nodes`, `2 processes`."""
+    if number == 1:
+        return f"1 {word}"
+    return f"{number} {word}{'es' if word.endswith('s') else 's'}"

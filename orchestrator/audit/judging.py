@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.audit.findings import Finding, judged, skipped
 from orchestrator.audit.looking import Entry, Process, Seen
+from orchestrator.terminal import counted
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 FILTERED = "2"  # SECCOMP_MODE_FILTER of linux/seccomp.h
@@ -77,7 +78,7 @@ def _user(claim: Claim, programs: Collection[Process], others: Mapping[str, Seen
             if not each.is_init
         ):
             wrong.append(f"{name} has the same user id {claim.uid}")
-    return judged("2.1", claim.name, wrong, f"uid {claim.uid}, {len(programs)} processes")
+    return judged("2.1", claim.name, wrong, f"uid {claim.uid}, {counted(len(programs), 'process')}")
 
 
 def _capabilities(name: str, processes: Collection[Process]) -> Finding:

@@ -71,12 +71,13 @@ def doctor(target: Target, as_json: bool) -> None:
     """Check this host: kernel, tools, ports, overlaps, firewalls, each with its mend.
 
     Changes nothing; what the kernel can do is tried in a throw-away network namespace. Without
-    root it tells what it can. Exit code 3 if something would keep the stack from coming up.
+    root it tells what it can. Exit code 3 if something would keep the stack from coming up, 2 if
+    that is the stack file or an option.
     """
     from orchestrator.doctor import Finding, Level
     from orchestrator.examination import examine
 
-    app, problem = _on_host(target)
+    app, problem, code = _on_host(target)
     findings: list[Finding] = asyncio.run(examine(app, problem, is_new=target.is_absent()))
     failed = [each for each in findings if each.level is Level.FAIL]
     if as_json:
@@ -91,20 +92,21 @@ def doctor(target: Target, as_json: bool) -> None:
         warned = sum(each.level is Level.WARN for each in findings)
         click.echo(f"{len(findings)} checks: {len(failed)} failed, {warned} to know about")
     if failed:
-        sys.exit(HostError.exit_code)
+        sys.exit(code)
 
 
-def _on_host(target: Target) -> tuple[App | None, str]:
-    """The app, on its host where that exists and may be entered; or why there is none."""
+def _on_host(target: Target) -> tuple[App | None, str, int]:
+    """The app, on its host where that exists and may be entered; or why there is none. With the
+    exit code if something is found to fail."""
     try:
         app = target.open()
     except OrchestratorError as error:
-        return None, str(error)
+        return None, str(error), error.exit_code
     try:
-        return (app if target.is_absent() else target.enter()), ""
+        return (app if target.is_absent() else target.enter()), "", HostError.exit_code
     except HostError as error:
         # Not root: this process stays where it is, which is right without --host-netns.
-        return app, error.reason if app.lab.host else ""
+        return app, error.reason if app.lab.host else "", HostError.exit_code
 
 
 @click.command()

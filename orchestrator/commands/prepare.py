@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from orchestrator import known
 from orchestrator.app import require_root
 from orchestrator.commands.run import run_to_end
 from orchestrator.commands.target import Target, target_options
+from orchestrator.places import CACHE_OPTION, check_cache, make_directory
 from orchestrator.preparing import prepare as make
+from orchestrator.processes.prepared import DIRECTORY_MODE
 
 
 @click.command()
@@ -22,5 +25,7 @@ def prepare(target: Target) -> None:
     """
     app = target.open()
     require_root()
+    check_cache(app.lab, known.DIRECTORY)
+    make_directory(app.lab.cache_root, mode=DIRECTORY_MODE, options=CACHE_OPTION)
     for node, what in run_to_end(app, make(app), left="nothing else is prepared").items():
         click.echo(f"{node}: {what}")

@@ -120,5 +120,5 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"not finished: {HALF_ROTATED}", err=True)
         sys.exit(1)
     if not as_json:
-        count = len(names or app.stack.secrets)
-        click.echo(f"rotated {count} secrets in {time.monotonic() - begun:.2f} s")
+        text = counted(len(set(names or app.stack.secrets)), "secret")
+        click.echo(f"rotated {text} in {time.monotonic() - begun:.2f} s")

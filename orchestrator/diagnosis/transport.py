@@ -11,6 +11,7 @@ from orchestrator.diagnosis.network import Shell
 from orchestrator.kernel.listening import Listening
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
+from orchestrator.terminal import counted
 
 STOPPED = frozenset("Tt")  # proc_pid_stat(5): stopped by a signal, or by a tracer
 CHANGED = "its configuration has changed"  # Service.observe: it runs, but not as wanted
@@ -158,7 +159,7 @@ def listener(
             return broken(f"{text}, {queue.backlog} may", sockets)
     main = running.members[0]
     look += str(main.pid)
-    text = f"{main.name} ({main.pid}), {len(running.members)} processes"
+    text = f"{main.name} ({main.pid}), {counted(len(running.members), 'process')}"
     for port in ports:
         queue = max((s for s in running.sockets if s.port == port), key=lambda s: s.waiting)
         text += f"; {queue.address}:{port}, {queue.waiting} of {queue.backlog} wait"

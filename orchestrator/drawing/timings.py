@@ -10,6 +10,7 @@ from orchestrator.sights.compare import Difference
 from orchestrator.sights.critical import Chain, Link, critical_chain, slack
 from orchestrator.sights.phases import OWN, NodeSpan, Phase, RunSpan
 from orchestrator.sights.timings import RunTimes, times
+from orchestrator.terminal import counted
 
 # Own time first: waiting is what others caused.
 COLUMNS = (
@@ -46,7 +47,9 @@ def heading(run: RunSpan) -> str:
     """The run in one line."""
     chain = critical_chain(run)
     how = run.outcome or "has no end in the journal"
-    text = f"{run.command} {run.run}: {how}, {took(run.wall_ns)}, {len(run.acted_on)} nodes"
+    text = (
+        f"{run.command} {run.run}: {how}, {took(run.wall_ns)}, {counted(len(run.acted_on), 'node')}"
+    )
     if chain.own_ns:
         ratio = run.wall_ns / chain.own_ns
         text += f"; own work along the critical path {took(chain.own_ns)} ({ratio:.2f}×)"

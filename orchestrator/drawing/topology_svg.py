@@ -19,6 +19,7 @@ from orchestrator.drawing.network import (
     Port,
 )
 from orchestrator.drawing.svg import Page, cut, flowing, number, text_width
+from orchestrator.terminal import counted
 
 WIDTH, MARGIN, PAD = 1000.0, 16.0, 16.0
 HOST_LEFT, HOST_RIGHT = MARGIN, 474.0
@@ -59,7 +60,8 @@ def as_svg(network: Network) -> str:
     """The picture, 1,000 units wide."""
     page = Page(
         f"Network of {network.lab}",
-        f"{len(network.places)} network namespaces on {len(network.bridges)} bridges.",
+        f"{counted(len(network.places), 'network namespace')} on "
+        f"{counted(len(network.bridges), 'bridge')}.",
     )
     page.text(MARGIN, 30, f"{network.lab}: network as the kernel has it", "ink head")
     _legend(page, network)

@@ -46,6 +46,7 @@ Sight = Callable[[Record], None]
 
 UCRED = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 MAX_BODY_BYTES = 4096
+KINDS = {str: "text", bool: "true or false"}  # what a wish may be, in words
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -283,7 +284,7 @@ async def _wishes(request: web.Request, known: dict[str, Any]) -> dict[str, Any]
         if key not in known:
             raise UsageError(f"unknown member {key!r}; known: {', '.join(known)}")
         if type(value) is not type(known[key]):
-            raise UsageError(f"{key} must be a {type(known[key]).__name__}")
+            raise UsageError(f"{key} must be {KINDS[type(known[key])]}")
     return {**known, **given}
 
 

@@ -108,6 +108,9 @@ WORDS: dict[str, Words] = {
         ("up", "--state-dir", "/proc/x"), "cannot make /proc/x/"
     ),
     "run directory that cannot be": Words(("up", "--run-dir", "/proc/x"), "cannot make /proc/x"),
+    **{f"cache directory {path}": Words(("prepare", "--cache-dir", path), f"{says} {path}")
+       for path, says in (("/dev/null", "cannot use"), ("/etc/passwd/x", "cannot use"),
+                          ("/proc/x", "cannot make"))},
     "stack by environment": Words(
         ("validate",), "cannot read the stack file", env={"ORCHESTRATOR_STACK": "/nope"}, host="-"
     ),

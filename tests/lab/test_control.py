@@ -145,7 +145,7 @@ def test_events_stream_from_a_number_on_and_go_on(lab: World) -> None:
     [
         ("/replay", ["-d", "{"], 400, "not JSON"),
         ("/replay", ["-d", "[]"], 400, "must be a JSON object"),
-        ("/replay", ["-d", '{"what": 7}'], 400, "what must be a str"),
+        ("/replay", ["-d", '{"what": 7}'], 400, "what must be text"),
         ("/replay", ["-d", '{"layer": "x"}'], 400, "unknown member 'layer'"),
         ("/replay", ["-d", '{"what": "third"}'], 400, "no layer or node third"),
         ("/replay", ["-d", "x" * 5000], 413, ""),

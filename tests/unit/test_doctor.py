@@ -244,10 +244,11 @@ def test_disk_is_looked_at_where_the_path_will_be(tmp_path: Path) -> None:
 # -- the command ---------------------------------------------------------------------------
 
 
-def examine(tmp_path: Path, text: str) -> tuple[int, list[dict[str, str]]]:
+def examine(tmp_path: Path, text: str | None) -> tuple[int, list[dict[str, str]]]:
     """The doctor about a host that does not exist yet, so that nothing of this one matters."""
     path = tmp_path / "stack.yaml"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     words = ["doctor", "--json", "--stack", str(path), "--host-netns", "no-such-host"]
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator", *words],
@@ -288,5 +289,12 @@ def test_doctor_fails_for_a_program_that_is_missing(tmp_path: Path) -> None:
 def test_doctor_works_without_a_valid_stack(tmp_path: Path) -> None:
     code, findings = examine(tmp_path, "nonsense")
     (row,) = (each for each in findings if each["check"] == "stack file")
-    assert (code, row["level"]) == (3, "fail")
+    assert (code, row["level"]) == (2, "fail")
     assert "must be a mapping" in row["found"]
+
+
+def test_doctor_without_a_stack_file_ends_as_every_command_does(tmp_path: Path) -> None:
+    code, findings = examine(tmp_path, None)
+    (row,) = (each for each in findings if each["check"] == "stack file")
+    assert (code, row["level"]) == (2, "fail")
+    assert "No such file" in row["found"]

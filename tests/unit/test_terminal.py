@@ -15,7 +15,7 @@ from orchestrator.engine.bus import Bus
 from orchestrator.events import Noticed, Record, RunStarted, decode, encode
 from orchestrator.sights.console import PlainLines, failure_report
 from orchestrator.sights.livetable import LiveTable
-from orchestrator.terminal import clean, clean_lines, whole_lines
+from orchestrator.terminal import clean, clean_lines, counted, whole_lines
 
 STEERS = ["\x1b[2J", "\r", "\n", "\x07", "\x08", "\x9b31m", "\u2028", "\u202e", "\x85", "\x0c"]
 
@@ -43,6 +43,11 @@ def test_cleaned_text_is_one_printable_line(text: str) -> None:
 def test_only_a_line_feed_ends_a_line(lines: list[bytes], rest: bytes) -> None:
     data = b"".join(line + b"\n" for line in lines) + rest.replace(b"\n", b"")
     assert len(whole_lines(data)) == len(lines)
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "node") for number in (0, 1, 2)] == ["0 nodes", "1 node", "2 nodes"]
+    assert [counted(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]
 
 
 @given(st.text())
