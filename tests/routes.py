@@ -13,6 +13,7 @@ def every_route(lab: World) -> None:
     mine = ("-H", f"X-Session-Id: {session}")
     order = '{"customer_id": 1, "product_id": 4, "quantity": 1}'
     for words in (
+        ["http://localhost:8080/"],
         ["http://localhost:8080/health"],
         [f"{api}/health"],
         [f"{api}/products"],

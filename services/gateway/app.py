@@ -46,7 +46,8 @@ log = logging.getLogger("gateway")
 
 HOP = "api-gateway"
 REDIS_CONNECTIONS = 64
-PASSED_ON = ("Cache-Control", "Idempotency-Key", "tracestate", "X-Request-Id")
+KEY, REQUEST_ID = "Idempotency-Key", "X-Request-Id"
+PASSED_ON = ("Cache-Control", KEY, "tracestate", REQUEST_ID)
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -156,10 +157,24 @@ async def products(request: web.Request) -> web.Response:
     return await PRODUCTS.ask(request, path, passed_on(request))
 
 
+def _key_of(request: web.Request) -> str:
+    """The client's key, or one of the request's own, which is the same if the edge sends it again.
+
+    Raises Problem 400.
+    """
+    given = request.headers.getall(KEY, ())
+    if len(given) > 1:
+        raise Problem(400, f"there may be one {KEY}")
+    if given and given[0]:
+        return given[0]
+    number = request.headers.get(REQUEST_ID)
+    return f"edge-{number}" if number else f"gateway-{secrets.token_hex(16)}"
+
+
 async def orders(request: web.Request) -> web.Response:
     headers = passed_on(request)
     if request.method == "POST":
-        headers.setdefault("Idempotency-Key", f"gateway-{secrets.token_hex(16)}")
+        headers[KEY] = _key_of(request)
     path = request.path.removeprefix("/api")
     return await ORDERS.ask(request, path, headers)
 
@@ -176,6 +191,7 @@ async def on_cleanup(app: web.Application) -> None:
 
 
 ROUTES = [
+    web.get("/", description.index),
     web.get("/health", health),
     web.get("/api/health", deep_health),
     web.get("/api/openapi.json", description.serve),

@@ -26,6 +26,19 @@ def as_json() -> bytes:
     return json.dumps(load(), separators=(",", ":")).encode()
 
 
+INDEX = {
+    "health": "/health",
+    "products": "/api/products",
+    "orders": "/api/orders",
+    "openapi": "/api/openapi.json",
+}
+
+
+async def index(_: web.Request) -> web.Response:
+    """Where to go from here."""
+    return web.json_response(INDEX)
+
+
 async def serve(_: web.Request) -> web.Response:
     body = await asyncio.to_thread(as_json)
     return web.Response(body=body, content_type="application/json")

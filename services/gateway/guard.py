@@ -21,7 +21,11 @@ MAX_IN_FLIGHT = int(setting("MAX_IN_FLIGHT", "512"))
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Raises Problem 400, 408 or 413."""
+    """Raises Problem 400, 408, 413 or 415."""
+    codings = ",".join(request.headers.getall("Content-Encoding", ()))
+    if {each.strip().lower() for each in codings.split(",")} - {"", "identity"}:
+        wanted = {"Accept-Encoding": "identity"}  # RFC 9110, 15.5.16
+        raise Problem(415, "the body must not be encoded", headers=wanted)
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise Problem(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     try:
@@ -42,7 +46,7 @@ class _NoHttp(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, http_exceptions.HttpProcessingError):
+        if isinstance(error, http_exceptions.HttpProcessingError | web.RequestPayloadError):
             record.msg, record.args = "refused: %s", (type(error).__name__,)
             record.exc_info = None
         return True
@@ -67,5 +71,10 @@ def runner(app: web.Application, **options: Any) -> web.AppRunner:
     web_server.RequestHandler = _Protocol  # type: ignore[misc]
     logging.getLogger("aiohttp.server").addFilter(_NoHttp())
     return web.AppRunner(
-        app, access_log=None, keepalive_timeout=IDLE_S, lingering_time=LINGERING_S, **options
+        app,
+        access_log=None,
+        keepalive_timeout=IDLE_S,
+        lingering_time=LINGERING_S,
+        auto_decompress=False,  # a few bytes may become any number of them
+        **options,
     )

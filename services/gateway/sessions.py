@@ -11,6 +11,7 @@ import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from shared.bodies import unambiguous
 from shared.fields import Whole
 from shared.hops import calling, stamp_us
 from shared.problem import Problem
@@ -103,10 +104,10 @@ async def put_cart(request: web.Request) -> web.Response:
 
 
 async def body_of(request: web.Request) -> bytes:
-    """The body, if it is declared as JSON. Raises Problem 415."""
+    """The body, if it is declared as JSON and no key is in it twice. Raises Problem 400, 415."""
     if request.content_type != "application/json":
         raise Problem(415, "the body must be application/json")
-    return await read_body(request)
+    return unambiguous(await read_body(request))
 
 
 def session_id(request: web.Request) -> str:

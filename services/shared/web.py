@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared import log, metrics
+from shared.bodies import unambiguous
 from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem, invalid
 
@@ -82,7 +83,7 @@ def read_body(model: type[M]) -> M:
     if request.mimetype != "application/json":
         raise Problem(415, "the body must be application/json")
     try:
-        return model.model_validate_json(request.get_data())
+        return model.model_validate_json(unambiguous(request.get_data()))
     except ValidationError as error:
         if any(item["type"] == "json_invalid" for item in error.errors()):
             raise Problem(400, "the body is not JSON") from error

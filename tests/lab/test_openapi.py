@@ -73,7 +73,8 @@ def answers(shop: World) -> dict[tuple[str, str], list[Answer]]:
     cart = {"items": [{"product_id": 1, "quantity": 2}]}
     wrong: list[tuple[Any, dict[str, str]]] = [
         (b"{", {}), ({}, {"Content_Type": "text/plain"}), ({"no": 1}, {}),
-        (b"{}", {"Content_Length": "70000"}),
+        (b"{}", {"Content_Length": "70000"}), ({}, {"Content_Encoding": "gzip"}),
+        (b'{"a": 1, "a": 1}', {}),
     ]  # fmt: skip
 
     def get(path: str, **headers: str) -> Answer:
@@ -82,6 +83,7 @@ def answers(shop: World) -> dict[tuple[str, str], list[Answer]]:
     first = send(shop, "POST", "/api/orders", order(), Idempotency_Key="api-1")
     number = json.loads(first.body)["order_id"]
     return {
+        ("get", "/"): [get("/"), get("/?a=b")],
         ("get", "/health"): [get("/health")],
         ("get", "/api/health"): [get("/api/health"), get("/api/health", Bad__="x" * 9000)],
         ("get", "/api/openapi.json"): [get("/api/openapi.json")],

@@ -27,6 +27,8 @@ SERVICES = {
 }
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
 JSON = ("-H", "Content-Type: application/json")
+KEY = ("-H", "Idempotency-Key: a")
+TWICE = '{"customer_id": 7, "product_id": 1, "quantity": 1, "quantity": 2}'
 
 
 def order(shop: World, body: dict[str, object], *options: str) -> tuple[int, dict[str, object]]:
@@ -96,8 +98,10 @@ def test_port_8080_answers_from_every_side(shop: World, where: str, url: str) ->
 
 
 def test_localhost_without_a_path_answers_too(shop: World) -> None:
-    done = shop.curl("http://localhost:8080", "-o", "/dev/null", "-w", "%{http_code}").ok()
-    assert done.out == "404"  # the gateway's word, so the whole path was gone
+    found = shop.curl("http://localhost:8080", "-f").json()
+    assert set(found) == {"health", "products", "orders", "openapi"}
+    for path in (found["health"], found["products"], found["openapi"]):
+        shop.curl(f"http://localhost:8080{path}", "-f").ok()
 
 
 def test_nat_table_shows_the_rules_with_their_purpose(shop: World) -> None:
@@ -108,6 +112,12 @@ def test_nat_table_shows_the_rules_with_their_purpose(shop: World) -> None:
     ours = [line for line in live.splitlines() if "-j ORC-" in line or "-A ORC-" in line]
     assert ours
     assert all(f"orchestrator:shop@{shop.host} " in line for line in ours)
+
+
+def test_empty_key_is_none_at_all(shop: World) -> None:
+    made = [order(shop, ORDER, "-H", "Idempotency-Key;") for _ in range(2)]
+    assert [code for code, _ in made] == [201, 201]
+    assert len({found["order_id"] for _, found in made}) == 2
 
 
 def test_order_takes_stock_and_is_read_back(shop: World) -> None:
@@ -156,6 +166,13 @@ def test_stock_is_never_oversold(shop: World) -> None:
         (405, "/api/products", ("-X", "DELETE")),
         (400, "/api/orders", ("-d", "{", *JSON)),
         (415, "/api/orders", ("-d", "{}")),
+        (415, "/api/orders", ("-d", "{}", *JSON, "-H", "Content-Encoding: gzip")),
+        (400, "/api/orders", ("-d", TWICE, *JSON)),
+        (400, "/api/orders", ("-d", TWICE.replace('"quantity": 2', '"quantit\\u0079": 2'), *JSON)),
+        (400, "/api/orders", ("-d", json.dumps(ORDER), *JSON, *KEY, "-H", "Idempotency-Key: b")),
+        (400, "/api/orders", ("-d", json.dumps(ORDER), *JSON, *KEY, *KEY)),
+        (400, "/api/sessions", ("-d", '{"customer_id": 1, "customer_id": 2}', *JSON)),
+        (400, "/api/orders", ("-d", "[" * 60_000, *JSON)),
         (422, "/api/orders", ("-d", "{}", *JSON)),
         (422, "/api/orders", ("-d", '{"customer_id":1,"product_id":1,"quantity":-1}', *JSON)),
         (422, "/api/orders", ("-d", '{"customer_id":1,"product_id":"1","quantity":1}', *JSON)),

@@ -1,5 +1,5 @@
 """What the services share: which errors of PostgreSQL are repeated, how long the account of a
-request may become."""
+request may become, and what JSON is clear."""
 
 from __future__ import annotations
 
@@ -160,3 +160,35 @@ def test_short_account_is_whole() -> None:
         "api-gateway>order-service",
         "order-service>postgres-db",
     ]
+
+
+# -- bodies -----------------------------------------------------------------------------------
+
+CLEAR = [b'{"a": 1, "b": {"a": 1}}', b'[{"a": 1}, {"a": 1}]', b'{"a": %s}' % (b"9" * 5000), b"null"]
+UNCLEAR = [
+    b'{"a": 1, "a": 1}',
+    b'{"b": [{"a": 1, "\\u0061": 2}]}',
+    b'{"a": 1, "a": %s}' % (b"9" * 5000),
+    b'{"a": 1,, "a": 2}',
+    b"[" * 60_000,
+    b"\xff",
+    '{"a": 1, "a": 2}'.encode("utf-16"),
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", CLEAR, ids=lambda body: body[:20])
+def test_body_that_can_be_read_in_one_way_is_taken(body: bytes) -> None:
+    from shared.bodies import unambiguous
+
+    assert unambiguous(body) is body
+
+
+@pytest.mark.parametrize("body", UNCLEAR, ids=lambda body: body[:20])
+def test_body_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
+    from shared.bodies import unambiguous
+    from shared.problem import Problem
+
+    with pytest.raises(Problem) as refused:
+        unambiguous(body)
+    assert refused.value.status == 400
