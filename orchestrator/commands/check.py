@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.target import FilePath, Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
 from orchestrator.terminal import counted
@@ -25,7 +25,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=FilePath())
 @target_options
 def validate(target: Target, file: Path | None) -> None:
     """Check a stack file and its templates; lists every problem as file:line: path: message."""

@@ -31,6 +31,18 @@ HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 
 
+class FilePath(click.Path):
+    """A path; a script's empty variable is none, and must not mean the working directory."""
+
+    def __init__(self, *, readable: bool = True) -> None:
+        super().__init__(readable=readable, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("an empty name is no path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Target:
     """A stack file, and the host that its lab lives on."""
 
@@ -128,7 +140,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--stack",
         "-s",
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         envvar="ORCHESTRATOR_STACK",
         help="Stack file. Default: services/stack.yaml.",
     )
@@ -143,21 +155,21 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--state-dir",
         default=STATE_ROOT,
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         envvar="ORCHESTRATOR_STATE_DIR",
         help=f"Data, secrets, logs, journal. Default: {STATE_ROOT}.",
     )
     @click.option(
         "--run-dir",
         default=RUN_ROOT,
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         envvar="ORCHESTRATOR_RUN_DIR",
         help=f"Files of one boot. Default: {RUN_ROOT}.",
     )
     @click.option(
         "--cache-dir",
         default=CACHE_ROOT,
-        type=click.Path(readable=False, path_type=Path),  # it is root's, and few commands need it
+        type=FilePath(readable=False),  # it is root's, and few commands need it
         envvar="ORCHESTRATOR_CACHE_DIR",
         help=f"What `prepare` made, for every lab. Default: {CACHE_ROOT}.",
     )

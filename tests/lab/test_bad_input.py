@@ -111,6 +111,8 @@ WORDS: dict[str, Words] = {
     **{f"cache directory {path}": Words(("prepare", "--cache-dir", path), f"{says} {path}")
        for path, says in (("/dev/null", "cannot use"), ("/etc/passwd/x", "cannot use"),
                           ("/proc/x", "cannot make"))},
+    "stack of an empty variable": Words(("validate", ""), "an empty name"),
+    "state directory of an empty variable": Words(("down", "--state-dir", ""), "an empty name"),
     "stack by environment": Words(
         ("validate",), "cannot read the stack file", env={"ORCHESTRATOR_STACK": "/nope"}, host="-"
     ),
@@ -220,6 +222,8 @@ STACKS: dict[str, tuple[str | bytes, str]] = {
     "secret with a path": (GOOD.replace("[pw]", "[../pw]"), "secrets.0"),
     "template that runs on": (GOOD.replace("secrets: [pw]}", "files: {/a: {content: "
         "'{% for i in range(10**9) %}x{% endfor %}'}}}"), "Range too big"),
+    "template of loops in loops": (GOOD.replace("secrets: [pw]}", "files: {/a: {content: '"
+        + "{% for i in range(9**5) %}" * 3 + "{% endfor %}" * 3 + "'}}}"), "processor time"),
     "template that looks around": (GOOD.replace("secrets: [pw]}", "files: {/a: {content: "
         "'{{ stack.__class__ }}'}}}"), "is unsafe"),
     "template that divides by zero": (GOOD.replace("secrets: [pw]}", "files: {/a: {content: "
