@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
-from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel import iptables, nftables, ruleremoval
 from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.hostpolicy import Net, Outbound, host_rules, way_out
 from orchestrator.kernel.iptables import Rule, Tables
@@ -315,14 +315,16 @@ class Nat(RuleSet):
     async def is_absent(self) -> bool:
         if self.memory.exists():
             return False
-        return self._chains() is not None or not self.traces(await iptables.save())
+        with suppress(OSError):
+            if iptables.is_nft():
+                return not ruleremoval.is_there(self.owner)
+        return not self.traces(await iptables.save())
 
     async def remove(self) -> Outcome:
         made = self.memory.read_text().split() if self.memory.exists() else []
         if iptables.is_nft():
             try:
-                own = {table: self.chains(table) for table in self.tables}
-                changed = nftables.take_away(own, whole=made)
+                changed = ruleremoval.take_away(self.owner, whole=made)
             except OSError as error:
                 raise ResourceError(self.name, "remove", str(error)) from error
         else:

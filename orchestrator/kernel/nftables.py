@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +43,12 @@ CHAIN_TABLE, CHAIN_NAME = 1, 3  # NFTA_CHAIN_
 RULE_TABLE, RULE_CHAIN, RULE_HANDLE, RULE_EXPRESSIONS, RULE_USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_
 EXPRESSION_NAME, EXPRESSION_DATA = 1, 2  # NFTA_EXPR_
 COUNTER_BYTES, COUNTER_PACKETS = 1, 2
+MATCH_NAME, MATCH_INFO = 1, 3  # NFTA_MATCH_: an iptables match, here `comment`
 IMMEDIATE_DATA, DATA_VERDICT, VERDICT_CHAIN = 2, 2, 2
 CHAIN_HOOK, CHAIN_POLICY, CHAIN_TYPE, ACCEPT = 4, 5, 7, 1  # NFTA_CHAIN_, NF_ACCEPT
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h: a batch is one datagram, however large
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 5.0
-ATTEMPTS = 100  # others that change a host's rules all the time are not waited for longer
 
 _closers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="closing")
 
@@ -77,6 +77,17 @@ class Rule:
                     return text(dict(attributes(verdict)).get(VERDICT_CHAIN))
         return ""
 
+    @property
+    def comment(self) -> str:
+        """In words; empty if it has none."""
+        if found := comment_of(self.userdata):
+            return found
+        for name, parts in self.expressions:
+            data = dict(parts)
+            if name == "match" and text(data.get(MATCH_NAME)) == "comment":
+                return text(data.get(MATCH_INFO))
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -84,6 +95,7 @@ class Content:
 
     chains: tuple[str, ...]
     rules: tuple[Rule, ...]
+    hooked: frozenset[str] = frozenset()
     open_chains: frozenset[str] = frozenset()
 
     @property
@@ -148,6 +160,7 @@ def read(family: int, table: str, namespace: Path | None = None) -> Content | No
     return Content(
         tuple(text(parts.get(CHAIN_NAME)) for parts in of_it),
         rules,
+        frozenset(text(parts.get(CHAIN_NAME)) for parts in of_it if CHAIN_HOOK in parts),
         frozenset(
             text(parts.get(CHAIN_NAME))
             for parts in of_it
@@ -260,64 +273,6 @@ def commit(
             _closers.submit(channel.close)
         else:
             channel.close()
-
-
-def take_away(
-    own: Mapping[str, Collection[str]], *, whole: Collection[str], namespace: Path | None = None
-) -> bool:
-    """Takes chains (by table of IPv4) and what leads into them away, all in one transaction; of
-    tables that are `whole` ours the table too, once nothing of others is left in it. False if
-    no chain was there. What others change between the look and the transaction is looked at
-    again. Raises OSError."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return _take_away(own, whole, namespace)
-        except OSError as error:
-            if error.errno not in (errno.ERESTART, errno.EINTR):
-                raise
-    return _take_away(own, whole, namespace)
-
-
-def _take_away(
-    own: Mapping[str, Collection[str]], whole: Collection[str], namespace: Path | None
-) -> bool:
-    since = generation(namespace)
-    changes: list[bytes] = []
-    found = False
-    for table, chains_of_it in own.items():
-        if (content := read(IPV4, table, namespace)) is not None:
-            names = {*chains_of_it}
-            found = found or not names.isdisjoint(content.chains)
-            changes += _removal(table, names, content, whole=table in whole)
-    if changes:
-        commit(changes, namespace, takes_away=True, since=since)
-    return found
-
-
-def _removal(table: str, own: set[str], content: Content, *, whole: bool) -> list[bytes]:
-    hooks = [each for each in content.rules if each.chain not in own and each.jumps_to in own]
-    others = [each for each in content.rules if each.chain not in own and each not in hooks]
-    if whole and not others and {*content.chains} <= own | content.open_chains:
-        return [message(DELETE_TABLE, NLM_F_ACK, IPV4, named(TABLE_NAME, table))]
-    at = named(RULE_TABLE, table)
-    there = [name for name in content.chains if name in own]
-    changes = [
-        message(
-            DELETE_RULE,
-            0,
-            IPV4,
-            at
-            + named(RULE_CHAIN, each.chain)
-            + attribute(RULE_HANDLE, struct.pack("!Q", each.handle)),
-        )
-        for each in hooks
-    ]
-    changes += [message(DELETE_RULE, 0, IPV4, at + named(RULE_CHAIN, name)) for name in there]
-    changes += [
-        message(DELETE_CHAIN, NLM_F_ACK, IPV4, named(CHAIN_TABLE, table) + named(CHAIN_NAME, name))
-        for name in there
-    ]
-    return changes
 
 
 def expression(name: str, *parts: bytes) -> bytes:

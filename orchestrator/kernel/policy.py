@@ -17,7 +17,7 @@ from pathlib import Path
 from orchestrator import linux
 from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
-from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel import iptables, nftables, ruleremoval
 from orchestrator.kernel.encoding import Encoder
 from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.ruleset import RuleSet
@@ -227,17 +227,17 @@ class Policy(RuleSet):
             return True
         with suppress(OSError):
             if iptables.is_nft():
-                there = nftables.chains(nftables.IPV4, self.namespace)
-                return not any(("filter", name) in there for name in self.chains("filter"))
+                return not ruleremoval.is_there(self.owner, self.namespace)
         return not self.traces(await iptables.save(self.namespace))
 
     async def remove(self) -> Outcome:
         if not linux.is_namespace(self.namespace):
             return Outcome.UNCHANGED
         if iptables.is_nft():
-            own = {"filter": self.chains("filter")}
             try:
-                gone = nftables.take_away(own, whole=own, namespace=self.namespace)
+                gone = ruleremoval.take_away(
+                    self.owner, whole=self.tables, namespace=self.namespace
+                )
             except OSError as error:
                 raise ResourceError(self.name, "remove", str(error)) from error
             return Outcome.CHANGED if gone else Outcome.UNCHANGED

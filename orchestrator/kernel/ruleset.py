@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass
 
 from orchestrator.kernel.iptables import Rule, Tables
+from orchestrator.kernel.ruleremoval import Owner
 
 FIRST_IN = ("INPUT", "FORWARD")  # of filter: a rule before ours there could undo what is ours
 
@@ -21,10 +22,34 @@ class RuleSet:
     prefix: str
     wanted: tuple[Rule, ...]
 
+    @property
+    def mark(self) -> str:
+        """What comments of ours begin with."""
+        return self.wanted[0].comment.partition(" ")[0]
+
+    @property
+    def owner(self) -> Owner:
+        """What ours is told by, whatever became of its chains' names."""
+        return Owner({table: self.chains(table) for table in self.tables}, self.mark)
+
     def is_ours(self, table: str, line: str) -> bool:
-        """Whether a live rule stands in a chain of ours or leads into one."""
-        target = line.split(" -j ")[-1].split()[0] if " -j " in line else ""
-        return any(name in self.chains(table) for name in (chain_of(line), target))
+        """Whether a live rule stands in a chain of ours, leads into one or has our comment."""
+        chains = self.chains(table)
+        return chain_of(line) in chains or target_of(line) in chains or self._is_marked(line)
+
+    def _is_marked(self, line: str) -> bool:
+        return f'--comment "{self.mark} ' in line
+
+    def _renamed(self, table: str, live: Tables) -> list[str]:
+        """Chains of other names that only rules with our comment are in and lead into."""
+        own = self.chains(table)
+        marked, others = set[str](), set[str]()
+        for line in live.lines(table):
+            found = marked if self._is_marked(line) else others
+            found.update((chain_of(line), target_of(line)))
+        there = sorted(live.chains.get(table, ()))
+        ours = marked - others
+        return [n for n in there if n in ours and n not in own and (table, n) not in live.policies]
 
     def chains(self, table: str) -> list[str]:
         """Chains of ours in the table: with rules in them, or led into by a hook."""
@@ -65,11 +90,11 @@ class RuleSet:
         return wrong
 
     def traces(self, live: Tables) -> bool:
-        """Whether a chain of ours is there, however incomplete."""
+        """Whether a chain or a rule of ours is there, however incomplete."""
         return any(
-            name in live.chains.get(table, ())
+            any(name in live.chains.get(table, ()) for name in self.chains(table))
+            or any(map(self._is_marked, live.lines(table)))
             for table in self.tables
-            for name in self.chains(table)
         )
 
     def replacement(self, live: Tables) -> str:
@@ -80,6 +105,7 @@ class RuleSet:
             # Naming a chain makes it, or empties it: iptables-restore(8) with --noflush.
             text += [f":{name} - [0:0]" for name in self.chains(table)]
             text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+            text += [f"-X {name}" for name in self._renamed(table, live)]
             for hook in reversed(self.hooks(table)):
                 text.append(hook.line().replace(f"-A {hook.chain}", f"-I {hook.chain} 1", 1))
             chains = self.chains(table)
@@ -92,17 +118,20 @@ class RuleSet:
         text = []
         for table in self.tables:
             there = [n for n in self.chains(table) if n in live.chains.get(table, ())]
-            if not there:
+            outside = self._live_hooks(table, live)
+            if not there and not outside:
                 continue
             text.append(f"*{table}")
-            text += [f"-D {line[3:]}" for line in self._live_hooks(table, live)]
+            text += [f"-D {line[3:]}" for line in outside]
+            text += [f"-X {name}" for name in self._renamed(table, live)]
             text += [f"-F {name}" for name in there]
             text += [f"-X {name}" for name in there]
             text.append("COMMIT")
         return "\n".join(text) + "\n"
 
     def _live_hooks(self, table: str, live: Tables) -> list[str]:
-        """Rules outside of our chains that lead into them."""
+        """Rules of ours outside of our chains: they lead into them, or into renamed ones, or
+        are in these."""
         chains = self.chains(table)
         return [
             line
@@ -114,3 +143,8 @@ class RuleSet:
 def chain_of(line: str) -> str:
     """The chain in a line of iptables-save."""
     return line.split()[1]
+
+
+def target_of(line: str) -> str:
+    """What a line of iptables-save leads to; empty if nothing."""
+    return line.split(" -j ")[-1].split()[0] if " -j " in line else ""

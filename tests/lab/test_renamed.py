@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,23 +55,43 @@ def both_ends(world: World) -> None:
     inner_end(world)
 
 
+def chain(table: str, end: str) -> Rename:
+    def act(world: World) -> None:
+        listed = world.on_host("iptables-save", "-t", table).ok().out
+        (name,) = re.findall(rf"^:(ORC-\S+-{end}) ", listed, re.MULTILINE)
+        world.on_host("iptables", "-t", table, "-E", name, "FOO").ok()
+
+    return act
+
+
+def inner_chain(world: World) -> None:
+    listed = world.inside("one", "iptables-save").ok().out
+    (name,) = re.findall(r"^:(ORC-\S+-IN) ", listed, re.MULTILINE)
+    world.inside("one", "iptables", "-E", name, "FOO").ok()
+
+
+CHAINS = [chain("nat", "PRE"), chain("filter", "FWD"), chain("raw", "RAW"), inner_chain]
 LINKS = [bridge, outer_end, inner_end, both_ends]
 
 
 def left(world: World) -> str:
-    """Links that no other name than ours is to be left of."""
-    shown = world.on_host("ip", "-o", "link").out + world.inside("one", "ip", "-o", "link").out
-    return " ".join(name for name in ("br-x", "one-x", "one-y") if name in shown)
+    """Other names that something of ours has."""
+    shown = "".join(
+        place(*words).out
+        for place in (world.on_host, partial(world.inside, "one"))
+        for words in (("ip", "-o", "link"), ("iptables-save",))
+    )
+    return " ".join(name for name in ("br-x", "one-x", "one-y", "FOO") if name in shown)
 
 
-@pytest.mark.parametrize("rename", LINKS)
-def test_renamed_link_is_taken_away_by_down(world: World, stack: Path, rename: Rename) -> None:
+@pytest.mark.parametrize("rename", [*LINKS, *CHAINS])
+def test_what_is_renamed_is_taken_away_by_down(world: World, stack: Path, rename: Rename) -> None:
     world.orchestrator("up", stack=stack).ok()
     rename(world)
 
 
-@pytest.mark.parametrize("rename", LINKS)
-def test_renamed_link_is_brought_back_by_up(world: World, stack: Path, rename: Rename) -> None:
+@pytest.mark.parametrize("rename", [*LINKS, *CHAINS])
+def test_what_is_renamed_is_brought_back_by_up(world: World, stack: Path, rename: Rename) -> None:
     world.orchestrator("up", stack=stack).ok()
     rename(world)
     assert set(world.node_states(stack=stack).values()) != {"ready"}
@@ -78,8 +100,8 @@ def test_renamed_link_is_brought_back_by_up(world: World, stack: Path, rename: R
     assert set(world.node_states(stack=stack).values()) == {"ready"}
 
 
-@pytest.mark.parametrize("rename", [bridge, both_ends])
-def test_supervisor_leaves_no_renamed_link_beside_the_new_one(
+@pytest.mark.parametrize("rename", [bridge, both_ends, *CHAINS])
+def test_supervisor_leaves_nothing_renamed_beside_the_new_one(
     world: World, stack: Path, rename: Rename
 ) -> None:
     world.orchestrator("up", "--supervise", stack=stack).ok()

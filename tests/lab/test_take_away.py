@@ -12,6 +12,7 @@ from rig import run
 
 from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
+from orchestrator.kernel.ruleremoval import Owner, is_there, take_away
 
 T = TypeVar("T")
 
@@ -51,13 +52,36 @@ def away(function: Callable[[], T]) -> T:
 def test_rule_that_others_add_meanwhile_stays() -> None:
     def taken() -> tuple[bool, str]:
         iptables.restore_here(OURS)
-        found = nftables.take_away(Meddled(), whole={"filter"})
+        found = take_away(Owner(Meddled(), "orchestrator:test"), whole={"filter"})
         return found, run("iptables-save", "-t", "filter").ok().out
 
     found, left = away(taken)
     assert found
     assert "-A INPUT -p tcp -j ACCEPT" in left
     assert "ORC-TEST" not in left
+
+
+def test_chain_of_another_name_goes_unless_others_use_it() -> None:
+    comment = '-m comment --comment "orchestrator:test x"'
+    rules = "".join(
+        f":{name} - [0:0]\n-A {name} {comment} -j RETURN\n-A FORWARD {comment} -j {name}\n"
+        for name in ("ALONE", "USED", "LED-INTO")
+    )
+    others = ":EMPTY - [0:0]\n-A USED -j RETURN\n-A INPUT -j LED-INTO\n"
+
+    def left() -> str:
+        iptables.restore_here(f"*filter\n{rules}{others}COMMIT\n")
+        owner = Owner({"filter": ["ORC-TEST"]}, "orchestrator:test")
+        assert is_there(owner)
+        assert take_away(owner, whole={"filter"})
+        assert not is_there(owner)
+        return run("iptables-save", "-t", "filter").ok().out
+
+    found = away(left)
+    assert "orchestrator:test" not in found
+    assert "ALONE" not in found
+    for line in (":EMPTY -", ":USED -", ":LED-INTO -", "-A USED -j RETURN", "-A INPUT -j LED-INTO"):
+        assert line in found
 
 
 def test_nothing_is_changed_once_anything_else_was() -> None:

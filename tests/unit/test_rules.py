@@ -183,3 +183,24 @@ def test_flushed_redirection_is_named_before_all_else() -> None:
     assert "-j DNAT --to-destination 10.0.0.10:80" in found.evidence
     assert "policy of FORWARD" not in found.evidence
     assert found.command == f"iptables -t nat -vnL {LAB.chain_prefix}-PRE"
+
+
+def test_renamed_chain_is_emptied_and_taken_away_with_what_leads_into_it() -> None:
+    wanted = nat(FRONT)
+    lines = live(wanted)
+    lines["nat"] = [line.replace("ORC-SHOP-PRE", "FOO") for line in lines["nat"]]
+    chains = {
+        table: "".join(f":{name} - [0:0]\n" for name in {line.split()[1] for line in found})
+        for table, found in lines.items()
+    }
+    chains["nat"] += ":PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n"
+    text = saved(lines)
+    for table, named in chains.items():
+        text = text.replace(f"*{table}\n", f"*{table}\n{named}")
+    for changes in (wanted.replacement(parse(text)), wanted.removal(parse(text))):
+        gone = [line for line in changes.splitlines() if line.startswith("-D ")]
+        assert "-X FOO" in changes.splitlines()
+        assert sum("publish-8080" in line for line in gone) == 1
+        assert sum("-j FOO" in line for line in gone) == 2
+        assert changes.splitlines().index("-X FOO") > max(map(changes.splitlines().index, gone[:4]))
+    assert [each for each in wanted.differences(parse(text)) if "-A FOO" in each]
