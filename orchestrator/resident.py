@@ -137,6 +137,7 @@ def stop(lab: Lab) -> bool:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
+                signal.pidfd_send_signal(handle, signal.SIGCONT)  # stopped, it would hear nothing
             if select.select([handle], [], [], STOP_GRACE_S)[0]:
                 break
     finally:

@@ -17,7 +17,7 @@ from rich.text import Text
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
-from orchestrator.front.client import ask
+from orchestrator.front.pulse import ask
 from orchestrator.path.traceroute import Step, traceroute
 from orchestrator.terminal import clean, counted
 

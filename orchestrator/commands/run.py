@@ -21,6 +21,7 @@ from orchestrator.diskspace import full_places
 from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED, BusyError, UsageError
 from orchestrator.events import CancelRequested, Outcome
+from orchestrator.front.pulse import ailment
 from orchestrator.lock import is_held, refuse_if_busy
 from orchestrator.presence import words
 from orchestrator.sights.console import failure_report
@@ -62,6 +63,9 @@ def up(
     if thaw:
         frozen.release(app.lab)
     frozen.refuse(app.lab, "up")
+    if what := ailment(app.lab):
+        complain(f"{what}; it is ended" + ("" if no_supervise else ", a new one takes its place"))
+        resident.stop(app.lab)  # before the run: it may hold the lab
     supervisor = Staying(app, target, wanted=not no_supervise, live=live, as_json=as_json)
     begun = time.monotonic()
     finished = Finished()

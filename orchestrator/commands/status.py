@@ -17,7 +17,7 @@ from orchestrator.lab import Lab
 from orchestrator.terminal import clean
 
 TABLE_WIDTH = 140  # where there is no terminal to ask
-ANSWER_S = 2.0  # after which we look ourselves: a supervisor may hang
+ANSWER_S = 1.0  # after which we look ourselves: a supervisor may hang
 HEAD = ("node", "state", "pid", "address", "uptime", "restarts", "ready after", "error")
 COLOURS = {
     **dict.fromkeys(("ready", "gone"), "green"),
@@ -74,6 +74,7 @@ def _of_supervisor(target: Target) -> tuple[Lab, dict[str, Any]] | None:
 def _own_look(target: Target) -> tuple[Lab, dict[str, Any]]:
     import asyncio
 
+    from orchestrator.front.pulse import MEND, ailment
     from orchestrator.resource import Observation, State
     from orchestrator.status import status_of
 
@@ -83,6 +84,8 @@ def _own_look(target: Target) -> tuple[Lab, dict[str, Any]]:
     else:
         app = target.enter()
         observed = asyncio.run(app.observe())
+    if what := ailment(app.lab):
+        click.echo(f"warning: {what}{MEND}", err=True)
     return app.lab, status_of(app, observed).document()
 
 

@@ -10,8 +10,10 @@ import click
 from orchestrator.app import App
 from orchestrator.commands.target import Target, is_terminal, node_argument, target_options
 from orchestrator.commands.telling import tell
+from orchestrator.commands.watching import complain
 from orchestrator.diagnosis.findings import Verdict
 from orchestrator.errors import UsageError
+from orchestrator.front.pulse import MEND, ailment
 from orchestrator.terminal import clean
 
 COLOURS = {Verdict.OK: "green", Verdict.BROKEN: "red", Verdict.DRIFT: "yellow"}
@@ -43,6 +45,8 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
             click.secho(clean(line), fg=colour)
         if not found.is_well and not app.lab.run_dir.exists():
             click.echo("nothing is up: `orchestrator up` first", err=True)
+    if what := ailment(app.lab):
+        complain(f"{what}{MEND}")
     if not found.is_well:
         sys.exit(1)
 

@@ -12,34 +12,10 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.lab import Lab
 
 TIMEOUT_S = 10.0
 CONTINUE, OK, CONFLICT = 100, 200, 409  # RFC 9110, 15
-
-
-def ask(lab: Lab, path: str) -> Any:
-    """The JSON that it answers to a GET.
-
-    Raises UsageError for what it does not know, OrchestratorError if nobody answers.
-    """
-    try:
-        status, document = get(lab, path)
-    except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise OrchestratorError(
-            f"no supervisor of lab {lab.name} runs, and it is what measures\n"
-            "  mend: `orchestrator up` starts one"
-        ) from error
-    except PermissionError as error:
-        raise OrchestratorError(f"cannot ask the supervisor of lab {lab.name}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise OrchestratorError(f"the supervisor of lab {lab.name} does not answer: {error}") from (
-            error
-        )
-    if status != OK:
-        raise UsageError(document.get("detail", f"the supervisor says {status}"))
-    return document
 
 
 def get(lab: Lab, path: str, *, timeout_s: float = TIMEOUT_S) -> tuple[int, Any]:

@@ -17,6 +17,7 @@ services:
   one:
     networks: {br-app: 10.0.0.10}
     command: [sleep, "1000"]
+    files: {/run/word: {template: word}}
 """
 # Python runs it before anything else; without an end of its own only where the test ends early.
 LATE = """
@@ -46,6 +47,7 @@ def test_down_before_the_supervisor_is_there_does_not_bring_the_lab_back(
     is_killed: bool,
 ) -> None:
     stack = write_stack(STACK)
+    (tmp_path / "word").write_text("{{ secret('word') }}")
     if command == "rotate":
         world.orchestrator("up", "--supervise", stack=stack).ok()
     late = tmp_path / "late"

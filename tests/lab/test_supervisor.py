@@ -67,6 +67,53 @@ def test_services_outlive_their_supervisor_and_are_adopted(supervised: World) ->
     assert {row["node"]: row["pid"] for row in rows} == pids
 
 
+def test_supervisor_that_is_stopped_is_named_and_replaced(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    stack = write_stack((LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    stopped = supervisor(world, stack=stack)
+    assert stopped is not None
+    assert "stopped" not in world.orchestrator("status", stack=stack).ok().text
+    os.kill(stopped, signal.SIGSTOP)
+    for words in (["status"], ["status", "--json"], ["why"], ["path"], ["trace", "last"]):
+        told = world.orchestrator(*words, stack=stack)
+        assert f"pid {stopped}, is stopped (state T): nothing is mended" in told.err
+        assert "mend: `orchestrator up`" in told.err
+        assert told.code == (1 if words[0] in ("path", "trace") else 0)
+
+    up = world.orchestrator("up", "--supervise", stack=stack).ok()
+    assert f"pid {stopped}, is stopped (state T)" in up.err
+    assert run("ps", "-o", "stat=", "-p", str(stopped)).out.strip() in ("", "Z", "Zs")
+    assert supervisor(world, stack=stack) not in (None, stopped)
+    before = world.sandbox_pids("good")
+    world.kill("good")
+    eventually(lambda: bool(world.sandbox_pids("good")) and world.sandbox_pids("good") != before)
+
+
+def test_supervisor_that_is_stopped_in_a_healing_is_replaced(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    """It holds the lab."""
+    slow = "until [ -e /stack/go ]; do sleep 0.1; done; exec python -m http.server 80"
+    text = (LOOP % "heal").replace("echo up; sleep 0.3; exit 3", slow)
+    stack = write_stack(text.replace("supervision:", "    readiness: {tcp: 80}\nsupervision:"))
+    go = stack.with_name("go")
+    go.touch()
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    stopped = supervisor(world, stack=stack)
+    assert stopped is not None
+    go.unlink()
+    world.kill("crasher")
+    log = world.state / f"loop@{world.host}" / "journal.jsonl"
+    eventually(lambda: "StepProvisioned" in log.read_text().rpartition('"command":"heal"')[2])
+    os.kill(stopped, signal.SIGSTOP)
+    go.touch()
+    world.orchestrator("up", "--supervise", stack=stack).ok()
+    assert supervisor(world, stack=stack) not in (None, stopped)
+    assert set(world.node_states(stack=stack).values()) == {"ready"}
+
+
 def test_second_supervisor_is_told_who_is_there(supervised: World) -> None:
     first = supervisor(supervised)
     second = supervised.orchestrator("supervise")
