@@ -36,7 +36,7 @@ from orchestrator.events import (
 from orchestrator.health import Health, hurried
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.known import MAX_BYTES, Known
-from orchestrator.lab import CACHE_ROOT, Lab
+from orchestrator.lab import CACHE_ROOT, STATE_ROOT, Lab
 from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
@@ -283,7 +283,7 @@ class App:
         shutil.rmtree(self.lab.run_dir, ignore_errors=True)
         cgroup.forget(self.lab.name)
         self.forget_host()
-        if volumes:
+        if volumes and self.lab.state_root == STATE_ROOT:  # another belongs to who named it
             with contextlib.suppress(OSError):
                 self.lab.state_root.rmdir()
 

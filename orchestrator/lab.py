@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 CACHE_ROOT = Path("/var/cache/orchestrator")  # of this machine, not of a lab
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
@@ -19,8 +20,8 @@ class Lab:
 
     stack: str
     host: str = ""
-    state_root: Path = Path("/var/lib/orchestrator")
-    run_root: Path = Path("/run/orchestrator")
+    state_root: Path = STATE_ROOT
+    run_root: Path = RUN_ROOT
     cache_root: Path = CACHE_ROOT
 
     @property

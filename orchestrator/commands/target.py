@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import CACHE_ROOT, Lab
+from orchestrator.lab import CACHE_ROOT, RUN_ROOT, STATE_ROOT, Lab
 from orchestrator.places import check_places
 
 if TYPE_CHECKING:  # dear to load, and `status` asks the supervisor instead
@@ -28,7 +28,6 @@ OWN_STACK = Path(__file__).parents[2] / DEFAULT_STACK  # of the checkout that th
 # It becomes a part of file names, of rules' comments and of lines for iptables-restore.
 STACK_NAME = re.compile(rb"^name:[ ]*([a-z0-9-]+)[ ]*$", re.MULTILINE)
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 
 
 class FilePath(click.Path):

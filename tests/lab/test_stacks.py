@@ -135,3 +135,18 @@ def test_directories_may_be_given_from_where_one_stands(
     near.orchestrator("up", "--supervise", stack=stack).ok()
     assert set(near.node_states(stack=stack).values()) == {"ready"}
     near.orchestrator("down", "--volumes", stack=stack).ok()
+
+
+def test_state_directory_that_was_named_stays_without_what_is_the_labs(
+    world: World, write_stack: Write
+) -> None:
+    stack = write_stack(
+        "name: bare\nnetworks: {br-app: {address: 10.0.0.1/16}}\n"
+        "services: {box: {networks: {br-app: 10.0.0.10}}}\n"
+    )
+    world.state.mkdir(mode=0o750)
+    world.orchestrator("up", stack=stack).ok()
+    assert list(world.state.iterdir()) == [world.state / f"bare@{world.host}"]
+    world.orchestrator("down", "--volumes", stack=stack).ok()
+    assert list(world.state.iterdir()) == []
+    assert world.state.stat().st_mode & 0o7777 == 0o750
