@@ -53,6 +53,7 @@ def replayed(result: Result, proof: Proof, seconds: float) -> dict[str, Any]:
     """A replay's end, as JSON has it."""
     return {
         "outcome": result.outcome,
+        "failed": list(result.failed),
         "seconds": round(seconds, 3),
         "nodes_outside": proof.nodes,
         "connections_alive": proof.connections,

@@ -169,16 +169,22 @@ def _report(
     from orchestrator.sights.console import failure_report
     from orchestrator.terminal import counted
 
-    has_failed = result["outcome"] == "failed"
-    if has_failed:
-        click.echo(failure_report(finished.steps), err=True)
-    disturbed = tuple(result["disturbed"])
+    failed, disturbed = result["failed"], tuple(result["disturbed"])
+    seconds = time.monotonic() - begun
     if as_json:
         click.echo(json.dumps(result))
     else:
         nodes = counted(len(found["rebuilt"] + found["mended"]), "node")
-        click.echo(f"replayed {nodes} in {time.monotonic() - begun:.2f} s")
+        if not failed:
+            click.echo(f"replayed {nodes} in {seconds:.2f} s")
         proof = Proof(result["nodes_outside"], result["connections_alive"], disturbed)
         click.echo(proof.text())
-    if disturbed or has_failed:
+    if failed:
+        click.echo(failure_report(finished.steps), err=True)
+        click.echo(
+            f"not replayed ({seconds:.2f} s): {', '.join(failed)} failed; "
+            "`orchestrator replay` goes on",
+            err=True,
+        )
+    if disturbed or failed:
         sys.exit(1)

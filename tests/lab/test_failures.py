@@ -186,6 +186,23 @@ def test_crash_at_start_shows_the_log_and_leaves_no_debris(
     assert set(world.node_states(stack=stack).values()) == {"ready"}
 
 
+@pytest.mark.parametrize("who", ["itself", "supervisor"])
+def test_replay_that_fails_ends_with_what_failed(
+    world: World, write_stack: Write, who: str
+) -> None:
+    guarded = 'sh, -c, "[ ! -e /stack/no ] || exit 7; exec python -m http.server 80"'
+    stack = write_stack(TWO % (guarded, "tcp: 80"))
+    world.orchestrator("up", *(["--supervise"] if who == "supervisor" else []), stack=stack).ok()
+    stack.with_name("no").touch()
+    failed = world.orchestrator("replay", "broken", stack=stack)
+    assert failed.code == 1
+    assert "service:broken failed after 2 attempts" in failed.err
+    last = failed.err.splitlines()[-1]
+    assert last.startswith("not replayed (")
+    assert "service:broken failed; `orchestrator replay` goes on" in last
+    assert "replayed" not in failed.out
+
+
 def test_never_ready_ends_at_its_deadline_with_the_last_answer(
     world: World, write_stack: Write
 ) -> None:
