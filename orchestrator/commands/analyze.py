@@ -15,12 +15,14 @@ from orchestrator.commands.target import Target, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.drawing import timings as draw
 from orchestrator.errors import HostError, UsageError
+from orchestrator.sights import journal
 from orchestrator.sights import runs as recorded
 from orchestrator.sights.compare import compare
 from orchestrator.sights.critical import critical_chain
 from orchestrator.sights.phases import RunSpan
 from orchestrator.sights.timings import times
 from orchestrator.sights.whatif import parse, play
+from orchestrator.terminal import counted
 
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, in nanoseconds.")
 
@@ -63,11 +65,14 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def journal_of(target: Target) -> Iterator[Path]:
-    """The lab's journal. Raises UsageError if there is none, HostError if it cannot be read."""
+    """The lab's journal; a warning if a part of it is damaged. Raises UsageError if there is none,
+    HostError if it cannot be read."""
     path = target.open().lab.journal
     try:
         if not path.exists():
             raise UsageError(f"there is no journal {path} yet; `orchestrator up` begins it")
+        if count := journal.damaged(path):
+            click.echo(f"warning: {counted(count, 'damaged line')} left out of {path}", err=True)
         yield path
     except PermissionError as error:
         raise HostError(f"cannot read {path}", mend="run it with sudo") from error

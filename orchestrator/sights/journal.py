@@ -107,15 +107,23 @@ class History:
 
 def read(path: Path) -> History:
     """Every record; a torn last line is left out, other unreadable lines are counted."""
-    records, damaged = [], 0
+    found = list(_read(path))
+    records = tuple(record for record in found if record is not None)
+    return History(records, len(found) - len(records))
+
+
+def damaged(path: Path) -> int:
+    """How many lines `read` leaves out, without keeping the others."""
+    return sum(record is None for record in _read(path))
+
+
+def _read(path: Path) -> Iterator[Record | None]:
+    """Every record; None for a damaged line. Empty ones are none."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in _whole_lines(file):
             record = _record(line)
-            if record is not None:
-                records.append(record)
-            elif line is None or line.strip():
-                damaged += 1
-    return History(tuple(records), damaged)
+            if record is not None or line is None or line.strip():
+                yield record
 
 
 def next_seq(path: Path) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from timed import Journey
 
+from orchestrator.commands.analyze import analyze as analyze_group
 from orchestrator.errors import UsageError
 from orchestrator.events import GateChecked, Record, decode, encode
 from orchestrator.sights import runs
@@ -18,6 +20,14 @@ from orchestrator.sights.phases import Phase, fold
 from orchestrator.sights.timings import last_times, times
 
 TWO = Journey({"a": {}, "b": {}}, {"a": [3], "b": [4, 2]}, {"a": 1, "b": 0})
+
+
+STACK = """
+name: tiny
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  one: {networks: {br-app: 10.0.0.10}, command: [sleep, "1000"]}
+"""
 
 
 def recorded(run: str, journey: Journey = TWO, command: str = "up") -> list[str]:
@@ -151,3 +161,24 @@ def test_the_largest_change_comes_first(a: int, b: int, gate: int) -> None:
     assert changes["b"].after is None
     assert changes["b"].own_ns == -before.nodes["b"].own_ns
     assert changes["c"].before is None
+
+
+@pytest.mark.parametrize("words", [["blame"], ["critical-chain"], ["plot"], ["what-if"], ["runs"]])
+def test_damage_is_told_of(tmp_path: Path, words: list[str]) -> None:
+    lines = recorded("20-b")
+    lab = tmp_path / "tiny"
+    lab.mkdir()
+    stack = tmp_path / "stack.yaml"
+    stack.write_text(STACK)
+
+    def analyze() -> tuple[str, int]:
+        options = ["--stack", str(stack), "--state-dir", str(tmp_path), "--json"]
+        done = CliRunner().invoke(analyze_group, [*words, *options])
+        return done.stderr, done.exit_code
+
+    path = journal(lab, lines)
+    assert analyze() == ("", 0)
+    journal(lab, [*lines[:2], "{", lines[2].replace("{", "[", 1), *lines[2:]])
+    assert analyze() == (f"warning: 2 damaged lines left out of {path}\n", 0)
+    path.write_bytes(bytes(range(200, 256)) + b"\n")
+    assert analyze()[0].startswith(f"warning: 1 damaged line left out of {path}\n")
