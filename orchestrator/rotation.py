@@ -50,15 +50,32 @@ async def rotate(
             result = await finish(app, under_way, sights, complain=complain)
             if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
                 return result
-        await _require_up(app)
+        await _require_up(app, wanted)
         return await finish(app, secrets.begin(wanted), sights, complain=complain)
 
     async with lock(app.lab, "rotate", patience_s=PATIENCE_S) as held:
         return await (supervisor or Attendance()).around(held, work)
 
 
-async def _require_up(app: App) -> None:
-    services = [name for name, node in app.nodes.items() if isinstance(node.resource, Service)]
+def learning(app: App, names: Collection[str]) -> set[str]:
+    """Services that have to learn new ones of these secrets, by the names of their nodes: those
+    that read them, and those that the jobs which hand them on are about."""
+    found = set()
+    for name, service in app.stack.services.items():
+        asked = app.compiler.templates.asked(name, service.files, service.environment)
+        if {*service.secrets, *asked} & {*names}:
+            found.add(f"service:{name}")
+    for node in app.compiler.rotating(names):
+        job = app.stack.jobs[node.removeprefix("job:")]
+        found |= {f"service:{each}" for each in (job.of, *job.needs) if each in app.stack.services}
+    return found
+
+
+async def _require_up(app: App, names: Collection[str]) -> None:
+    """Of others it makes no difference: they may be down, or fail and be started over and over."""
+    every = [name for name, node in app.nodes.items() if isinstance(node.resource, Service)]
+    learners = learning(app, names)
+    services = [name for name in every if name in learners] or every
     if not services or (broken := await app.broken(services)):
         missing = ", ".join(broken) if services else "every service"
         raise OrchestratorError(
@@ -85,7 +102,8 @@ async def finish(
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())
     jobs = app.compiler.rotating(rotation.names)
-    restarted = [name for name, node in nodes.items() if await _is_outdated(node)]
+    learners = learning(app, rotation.names)
+    restarted = [name for name in nodes if name in learners and await _is_outdated(nodes[name])]
     acted = subgraph({**nodes, **jobs}, {*jobs, *restarted})
     result = await app.run("rotate", acted, Action.ENSURE, sights, complain, rebuild=jobs)
     if result.outcome is not Outcome.FAILED:

@@ -148,6 +148,19 @@ class Templates:
         text = "".join(self.render(name, files, settings, secret=_marked).values())
         return {each for each in self._stack.secrets if _marked(each) in text}
 
+    def asked(
+        self, name: str, files: Mapping[str, ConfigFile], settings: Mapping[str, str]
+    ) -> set[str]:
+        """Secrets that these files are made with, also where only a hash of one stands in them."""
+        found: set[str] = set()
+
+        def noted(secret: str) -> str:
+            found.add(secret)
+            return secret
+
+        self.render(name, files, settings, secret=noted)
+        return found
+
     def _address(self, service: str) -> str:
         if service not in self._whole.services:
             raise LookupError(f"unknown service {service}")

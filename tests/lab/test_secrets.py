@@ -88,6 +88,22 @@ def test_one_secret_alone(shop: World) -> None:
     assert kept(shop) == new
 
 
+def test_only_who_has_to_learn_a_secret_must_be_up(shop: World) -> None:
+    old = kept(shop)
+    shop.kill("prometheus")
+    try:
+        shop.orchestrator("secrets", "rotate", "redis-order-password").ok()
+        new = kept(shop)
+        shop.kill("redis-cache")
+        refused = shop.orchestrator("secrets", "rotate", "redis-order-password")
+    finally:
+        shop.orchestrator("up").ok()
+    assert [name for name in new if new[name] != old[name]] == ["redis-order-password"]
+    assert refused.code == 1
+    assert "cannot rotate secrets: service:redis-cache is not as wanted" in refused.err
+    assert kept(shop) == new
+
+
 @pytest.mark.parametrize(("at", "then"), [(0, "rotate"), (6, "up"), (12, "rotate"), (17, "up")])
 def test_rotation_that_is_killed_is_ended_by_the_next_command(
     shop: World, at: int, then: str
