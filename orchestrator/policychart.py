@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 
 from orchestrator import linux
 from orchestrator.app import App
+from orchestrator.diagnosis.network import DENIALS, in_words
 from orchestrator.drawing.policy import Chart, cell, refused
-from orchestrator.drawing.rules import Row, rows
+from orchestrator.drawing.rules import LIVE, UNWANTED, Row, rows
 from orchestrator.flows import HOST, OUTSIDE, flows_of
 from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.guard import SAID, Guard
@@ -16,7 +18,8 @@ from orchestrator.kernel.iptables import NO_TABLES, Tables
 from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.nftables import comment_of
 from orchestrator.kernel.policy import Policy
-from orchestrator.kernel.ruleset import RuleSet
+from orchestrator.kernel.ruleset import RuleSet, target_of
+from orchestrator.resource import State
 from orchestrator.spec import Stack
 
 
@@ -28,7 +31,7 @@ async def chart_of(app: App) -> Chart:
     guard = next(each for each in resources if isinstance(each, Guard))
     here, *inside = await asyncio.gather(iptables.save(), *(_save(each) for each in policies))
     host = _rows(app, nat, here)
-    into_host = [row for row in host if row.chain == f"{nat.prefix}-IN"]
+    into_host = [row for row in host if row.chain in (f"{nat.prefix}-IN", "INPUT")]
     found: dict[str, list[Row]] = {
         each.label: _rows(app, each, live) for each, live in zip(policies, inside, strict=True)
     }
@@ -40,6 +43,9 @@ async def chart_of(app: App) -> Chart:
         cell(flow.source, flow.target, flow.port, flow.protocol, found[flow.target])
         for flow in flows
     ]
+    looked_at: dict[str, tuple[Nat | Policy, Tables]] = {HOST: (nat, here)}
+    for each, live in zip(policies, inside, strict=True):
+        looked_at[each.label] = (each, live)
     kept_in = [row for row in host if row.name.startswith("outbound-") and "refused" in row.name]
     return Chart(
         places=(OUTSIDE, HOST, *(each.label for each in policies)),
@@ -51,7 +57,36 @@ async def chart_of(app: App) -> Chart:
         strangers=sum(row.packets for row in host if row.name == "strangers"),
         spoofed=_spoofed(guard),
         guard="" if nftables.is_supported(nftables.BRIDGE) else SAID,
+        open=tuple(
+            place
+            for place, (of_it, live) in looked_at.items()
+            if _is_open(of_it, live, found[place])
+        ),
+        wrong=await _wrong(guard, looked_at.values()),
     )
+
+
+def _is_open(rules: RuleSet, live: Tables, found: list[Row]) -> bool:
+    """Whether somebody undeclared may pass: what refuses them is not in its place, or comes
+    after something that may let them in. Not where a rule that lets somebody in is missing."""
+    if live is NO_TABLES:
+        return False  # there is no such namespace: nobody is let in
+    refusing = [row for row in found if row.name.startswith(("hook", "refused"))]
+    passed = rules.before_ours("INPUT", live)
+    passed += [row.line for row in found if row.state == UNWANTED]
+    may_pass = any(target_of(line) not in DENIALS for line in passed)
+    return may_pass or any(row.state != LIVE for row in refusing)
+
+
+async def _wrong(guard: Guard, places: Iterable[tuple[Nat | Policy, Tables]]) -> dict[str, str]:
+    found = {}
+    for rules, live in places:
+        if wrong := rules.differences(live):
+            found[rules.name] = in_words(wrong[0])
+    seen = await guard.observe()
+    if seen.state is not State.PRESENT:
+        found[guard.name] = seen.detail or "is not there"
+    return found
 
 
 async def _save(policy: Policy) -> Tables:

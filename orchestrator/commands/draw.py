@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
+from orchestrator.terminal import clean
 
 if TYPE_CHECKING:
     from orchestrator.app import App
@@ -135,24 +137,29 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
 def policy(target: Target, explain: bool, as_json: bool) -> None:
     """Who may connect to which port of whom, with the connections so far; all else is refused.
 
-    Read off the rules that the kernel enforces now, on the host and in each namespace.
+    Read off the rules that the kernel enforces now, on the host and in each namespace. Exit code
+    0 if they are as wanted, 1 if not.
     """
     from dataclasses import asdict
 
     from orchestrator.drawing.policy import as_text, explained
     from orchestrator.policychart import chart_of
 
-    chart = asyncio.run(chart_of(target.enter()))
+    app = target.enter()
+    chart = asyncio.run(chart_of(app))
     if as_json:
         tell(asdict(chart))
-        return
-    _print(as_text(chart))
-    if explain:
-        _print("\n" + explained(chart))
-    if chart.missing == len(chart.cells):
+    else:
+        _print(as_text(chart))
+        if explain:
+            _print("\n" + explained(chart))
+    if chart.wrong and not app.lab.run_dir.exists():
         click.echo("none of these is enforced: `orchestrator up` does it", err=True)
-    elif chart.missing:
-        click.echo(f"{chart.missing} of {len(chart.cells)} are not as wanted", err=True)
+    else:
+        for node, words in chart.wrong.items():
+            click.echo(clean(f"{node} is not as wanted: {words}"), err=True)
+    if chart.missing or chart.wrong:
+        sys.exit(1)
 
 
 def rows_of(app: App, live: Tables) -> list[Row]:

@@ -226,7 +226,7 @@ def rules(nat: Nat, live: Tables, shell: Shell) -> Finding:
         first = min(wrong, key=_weight)
         table, chain = _place(first, nat)
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        text = f"{_difference(first)}{more}"
+        text = f"{in_words(first)}{more}"
         if policy != "ACCEPT":
             text += f"; policy of FORWARD: {policy}"
         command = shell.run(f"iptables -t {table} -vnL {chain}")
@@ -255,10 +255,10 @@ def policy(policy: Policy, observed: Observation, shell: Shell) -> Finding:
         text = f"{len(policy.wanted)} rules in place in {namespace}"
         return Finding("rules", policy.name, Verdict.OK, text, command)
     wrong = observed.detail.partition("; ")[0] or "the rules are not there"
-    return Finding("rules", policy.name, Verdict.DRIFT, _difference(wrong), command)
+    return Finding("rules", policy.name, Verdict.DRIFT, in_words(wrong), command)
 
 
-def _difference(line: str) -> str:
+def in_words(line: str) -> str:
     """`nat: - -A …` and `nat: + -A …` of Nat.differences in words."""
     table, _, rest = line.partition(": ")
     if rest.startswith("- "):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.drawing.rules import LIVE, MISSING, WHY_WIDTH, Row, human_count
 from orchestrator.drawing.svg import printable
 
-CLOSED, ITSELF = "·", "="
+CLOSED, ITSELF, OPEN, NOT_AS_WANTED = "·", "=", "open", "✗"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,8 @@ class Chart:
     strangers: int  # packets from elsewhere to services' own addresses, dropped
     spoofed: dict[str, int]  # bridge port → frames with another's address, dropped
     guard: str  # why there is no guard; empty where there is
+    open: tuple[str, ...] = ()  # places whose rules refuse nobody, or not all, now
+    wrong: dict[str, str] = field(default_factory=dict)  # node → what is not as wanted of it
 
     @property
     def missing(self) -> int:
@@ -97,7 +99,11 @@ def as_text(chart: Chart) -> str:
     for name in services:
         target = name.partition(":")[0]
         marks = [
-            _mark(by_place.get((name, place)), is_own=place == target).rjust(widths[place])
+            _mark(
+                by_place.get((name, place)),
+                is_own=place == target,
+                is_open=target in chart.open,
+            ).rjust(widths[place])
             for place in chart.places
         ]
         lines.append(f"{name:{left}}{''.join(marks)}")
@@ -105,16 +111,19 @@ def as_text(chart: Chart) -> str:
     return "\n".join(printable(line).rstrip() for line in lines) + "\n"
 
 
-def _mark(found: Cell | None, *, is_own: bool) -> str:
+def _mark(found: Cell | None, *, is_own: bool, is_open: bool) -> str:
     if found is None:
-        return ITSELF if is_own else CLOSED
-    return human_count(found.connections) if found.state == LIVE else "✗"
+        return ITSELF if is_own else OPEN if is_open else CLOSED
+    return human_count(found.connections) if found.state == LIVE else NOT_AS_WANTED
 
 
 def _below(chart: Chart) -> list[str]:
     turned = [f"{each.target} {each.packets}" for each in chart.refused if each.packets]
+    legend = f"numbers: connections so far; {CLOSED} refused; {ITSELF} over its own loopback"
+    legend += f"; {OPEN}: not declared, but not refused now" if chart.open else ""
+    legend += f"; {NOT_AS_WANTED} its rule is not as wanted" if chart.missing else ""
     lines = [
-        f"numbers: connections so far; {CLOSED} refused; {ITSELF} over its own loopback",
+        legend,
         f"refused packets: {', '.join(turned) or 'none'}",
     ]
     ways = dict.fromkeys(chart.outbound.values())
@@ -137,7 +146,9 @@ def explained(chart: Chart) -> str:
     """Each flow with its counter, its rules as they stand, and why."""
     lines: list[str] = []
     for each in chart.cells:
-        count = human_count(each.connections) if each.state == LIVE else f"✗ {each.state}"
+        count = (
+            human_count(each.connections) if each.state == LIVE else f"{NOT_AS_WANTED} {each.state}"
+        )
         lines.append(f"{each.source} → {each.service}: {count}")
         lines += [f"    {rule}" for rule in each.rules]
         lines += [

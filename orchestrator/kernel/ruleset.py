@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from itertools import takewhile
 
 from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.ruleremoval import Owner
@@ -82,12 +83,17 @@ class RuleSet:
     def _late_hooks(self, live: Tables) -> list[str]:
         """Where ours must be the first rules: those that come before them."""
         hooked = {rule.chain for rule in self.hooks("filter")}
-        wrong = []
-        for chain in FIRST_IN:
-            lines = [line for line in live.lines("filter") if chain_of(line) == chain]
-            if chain in hooked and lines and not self.is_ours("filter", lines[0]):
-                wrong.append(f"filter: our rule in {chain} comes after: {lines[0]}")
-        return wrong
+        return [
+            f"filter: our rule in {chain} comes after: {first}"
+            for chain in FIRST_IN
+            if chain in hooked
+            for first in self.before_ours(chain, live)[:1]
+        ]
+
+    def before_ours(self, chain: str, live: Tables) -> list[str]:
+        """Rules of others in that chain of filter that packets meet before the first of ours."""
+        lines = [line for line in live.lines("filter") if chain_of(line) == chain]
+        return list(takewhile(lambda line: not self.is_ours("filter", line), lines))
 
     def traces(self, live: Tables) -> bool:
         """Whether a chain or a rule of ours is there, however incomplete."""

@@ -6,6 +6,7 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from attempts import CONNECTED, LISTENER, REFUSED, Attempt, attempt_all, listeners, listening
@@ -195,6 +196,53 @@ def test_why_names_a_policy_that_was_flushed_and_the_supervisor_brings_it_back(
     assert undeclared_is_refused(undeclared)
     watched.inside("postgres-db", "iptables", "-F").ok()
     eventually(lambda: undeclared_is_refused(undeclared))
+
+
+CACHE = """
+name: tiny
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  web: {networks: {br-app: 10.0.0.10}, command: [sleep, "1000"]}
+  other: {networks: {br-app: 10.0.0.11}, command: [sleep, "1000"]}
+  cache: {networks: {br-app: 10.0.0.20}, command: [sleep, "1000"]}
+flows: [{from: web, to: cache, ports: [80], why: it asks}]
+"""
+CHAIN = "$(iptables -S INPUT | grep -o 'ORC-[^ ]*-IN')"
+
+
+@pytest.mark.parametrize(
+    ("change", "is_open", "declared", "words"),
+    [
+        ("true", False, "0", ""),
+        ("iptables -I INPUT -j ACCEPT", True, "0", "comes after: -A INPUT -j ACCEPT"),
+        ("iptables -I INPUT -j DROP", False, "0", "comes after: -A INPUT -j DROP"),
+        ("iptables -F", True, "✗", "missing in filter: -A INPUT"),
+        (f"iptables -I {CHAIN} -j ACCEPT", True, "0", "unwanted in filter: -A ORC-"),
+        (
+            "iptables-save | grep -v ' from-' | iptables-restore",
+            False,
+            "✗",
+            "missing in filter: -A ORC-",
+        ),
+    ],
+)
+def test_policy_does_not_call_refused_what_is_let_in(
+    world: World, tmp_path: Path, change: str, is_open: bool, declared: str, words: str
+) -> None:
+    stack = tmp_path / "stack.yaml"
+    stack.write_text(CACHE)
+    world.orchestrator("up", stack=stack).ok()
+    world.inside("cache", "bash", "-ec", change).ok()
+    shown = world.orchestrator("policy", stack=stack)
+    row = next(line.split() for line in shown.out.splitlines() if line.startswith("cache:80"))
+    other = "open" if is_open else "·"
+    assert row == ["cache:80/tcp", other, other, declared, other, "="]
+    assert shown.code == (1 if words else 0)
+    assert words in shown.err
+    assert ("policy:cache is not as wanted" in shown.err) == bool(words)
+    found = world.orchestrator("policy", "--json", stack=stack)
+    assert found.code == shown.code
+    assert found.json_of_failure()["open"] == (["cache"] if is_open else [])
 
 
 def undeclared_is_refused(attempt: Attempt) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -215,6 +216,9 @@ def test_matrix_has_counters_and_marks_what_is_missing() -> None:
     assert "to the outside denied: far" in lines
     assert "frames with another's address: veth-far-br 2 dropped" in lines
     assert chart.missing == 1
+    shown = as_text(replace(chart, open=("store",))).splitlines()
+    assert shown[1].split() == ["store:6379/tcp", "✗", "3", "=", "open"]
+    assert "not refused now" in shown[3]
     assert "web needs filled; side needs store" in " ".join(explained(chart).split())
 
 
