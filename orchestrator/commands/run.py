@@ -87,6 +87,8 @@ def up(
         result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
+        for place in full_places(app.lab):
+            click.echo(f"the cause may be: {place}", err=True)
         click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
         sys.exit(1)
     if as_json:

@@ -18,6 +18,7 @@ from orchestrator.diagnosis.looking import BRIDGED_RULES, IP_FORWARD, LOG_LINES,
 from orchestrator.diagnosis.network import Shell
 from orchestrator.diagnosis.site import FORWARDING, RULES, Place, Site
 from orchestrator.diagnosis.transport import Attempt, Outcome
+from orchestrator.diskspace import full_places
 from orchestrator.errors import HostError, OrchestratorError
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.bridge import Bridge
@@ -187,6 +188,7 @@ class Examination:
         return []
 
     def _jobs(self, names: Sequence[str], seen: Seen) -> None:
+        full = full_places(self.app.lab)
         for name in names:
             dependents = [each for each in self.app.nodes if name in self.site.needs[each]]
             is_missed = any(
@@ -200,6 +202,7 @@ class Examination:
                     needs_are_well=self._is_well(name),
                     is_missed=is_missed,
                     log=child.tail(log, lines=LOG_LINES),
+                    full=full,
                 )
             ]
 

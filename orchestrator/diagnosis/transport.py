@@ -197,17 +197,27 @@ def _without_room(node: str, text: str, running: Running) -> Finding:
 
 
 def job(
-    node: str, seen: Observation, *, needs_are_well: bool, is_missed: bool, log: Sequence[str]
+    node: str,
+    seen: Observation,
+    *,
+    needs_are_well: bool,
+    is_missed: bool,
+    log: Sequence[str],
+    full: Sequence[str],
 ) -> Finding:
     """Done, or not. `is_missed`: something that needs it does not run; else it is only that
-    the next `up` would do it again."""
+    the next `up` would do it again. `full`: what has no space left, each with its mend."""
     if seen.state is State.PRESENT:
         return Finding("job", node, Verdict.OK, "done")
     text = seen.detail or "not done"
     if not needs_are_well:
         return Finding("job", node, Verdict.SKIPPED, f"{text}, since a need of it is broken")
     verdict = Verdict.BROKEN if is_missed else Verdict.DRIFT
-    return Finding("job", node, verdict, text, f"orchestrator logs {node}", tuple(log))
+    mend = ""
+    if full:
+        what, _, mend = full[0].partition("\n  mend: ")
+        text = f"{text}; {what}"
+    return Finding("job", node, verdict, text, f"orchestrator logs {node}", tuple(log), mend)
 
 
 def observed(layer: str, node: str, seen: Observation, is_well: str, command: str) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from books import Books
 from buyers import Buyers, wishes
 from disasters import fill, small_disk_shop
 from faults import serves, whole
-from rig import World, eventually
+from rig import World, eventually, run
 
 
 @pytest.fixture
@@ -58,3 +58,43 @@ def test_down_works_on_a_full_disk(shop: World) -> None:
     assert "this is a bug" not in done.text
     assert shop.sandboxes() == []
     assert "br-app" not in shop.on_host("ip", "link").out
+
+
+FILLING = """
+name: tiny
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  one:
+    networks: {br-app: 10.0.0.10}
+    command: [sleep, "1000"]
+    data: [/data]
+    needs: [filling]
+jobs:
+  filling:
+    of: one
+    network: false
+    command: [sh, -c, "cat /dev/zero > /data/big 2> /dev/null"]
+    retry: {attempts: 1}
+"""
+
+
+def test_disk_that_a_job_fills_is_named_as_the_cause(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    stack = write_stack(FILLING)
+    world.state.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", world.state).ok()
+    try:
+        up = world.orchestrator("up", stack=stack)
+        why = world.orchestrator("why", stack=stack)
+        world.orchestrator("down", "--volumes", stack=stack).ok()
+    finally:
+        run("umount", "--lazy", world.state).ok()
+    assert up.code == why.code == 1
+    full = f"no space left in {world.state / f'tiny@{world.host}'}"
+    assert f"the cause may be: {full}" in up.err
+    assert "job:filling failed" in up.err.partition("the cause may be")[0]
+    conclusion = why.out.partition("first broken layer: ")[2]
+    assert conclusion.startswith("job of job:filling: ")
+    assert full in conclusion.splitlines()[0]
+    assert "mend: make room there" in conclusion

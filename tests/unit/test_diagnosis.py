@@ -344,7 +344,7 @@ def test_answers() -> None:
 def test_job_that_nobody_misses_is_only_drift() -> None:
     def verdict(*, well: bool = True, missed: bool = True, state: State = State.ABSENT) -> str:
         seen = Observation(state)
-        found = transport.job("job:x", seen, needs_are_well=well, is_missed=missed, log=())
+        found = transport.job("job:x", seen, needs_are_well=well, is_missed=missed, log=(), full=())
         return found.verdict
 
     assert verdict(state=State.PRESENT) == "ok"
