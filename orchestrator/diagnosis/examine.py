@@ -155,7 +155,7 @@ class Examination:
                 return [found]
             case Veth():
                 inside = seen.inside.get(_label(name))
-                ends = network.link(resource, seen.host, inside, shell)
+                ends = network.link(resource, seen.host, inside, shell, self.site.owners)
                 default = network.default_route(resource, inside, shell)
                 if ends.verdict is not Verdict.OK and inside is not None:
                     default = None  # gone with the link or its address

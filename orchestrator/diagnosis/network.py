@@ -40,8 +40,15 @@ class Shell:
         return f"ip netns exec {where} {command}" if where else command
 
 
-def link(veth: Veth, host: Snapshot, inside: Snapshot | None, shell: Shell) -> Finding:
-    """Both ends there and a pair, up, with carrier and address."""
+def link(
+    veth: Veth,
+    host: Snapshot,
+    inside: Snapshot | None,
+    shell: Shell,
+    owners: Mapping[IPv4Address, str] | None = None,
+) -> Finding:
+    """Both ends there and a pair, up, with carrier and address, and packets as large at both as
+    at the bridge. `owners`: of each address of the lab the link that it belongs to."""
     outer = host.links.get(veth.outer)
     inner = inside.links.get(veth.inner) if inside else None
     on_host = shell.ip(f"link show dev {veth.outer}")
@@ -72,6 +79,19 @@ def link(veth: Veth, host: Snapshot, inside: Snapshot | None, shell: Shell) -> F
     listed = ", ".join(map(str, inside.of(veth.inner))) or "no address"
     if veth.address not in inside.of(veth.inner):
         return broken(f"{veth.inner} has {listed}, wanted {veth.address}", within)
+    for address in (each for found in inside.addresses.values() for each in found):
+        owner = (owners or {}).get(address.ip, "")
+        if owner and owner.partition(".")[0] != veth.name.partition(".")[0]:
+            text = f"foreign address: {address} in {veth.namespace.name} belongs to {owner}"
+            at = next(n for n, each in inside.links.items() if address in inside.of(n))
+            gone = shell.ip(f"address del {address} dev {at}", veth.namespace.name)
+            return Finding("link", veth.name, Verdict.BROKEN, text, within, mend=gone)
+    if inner.mtu != outer.mtu:
+        text = f"{veth.inner} has MTU {inner.mtu}, {veth.outer} has {outer.mtu}"
+        is_inner = inner.mtu < outer.mtu
+        name, where = (veth.inner, veth.namespace.name) if is_inner else (veth.outer, "")
+        mend = shell.ip(f"link set dev {name} mtu {max(inner.mtu, outer.mtu)}", where)
+        return Finding("link", veth.name, Verdict.BROKEN, text, within, mend=mend)
     text = f"{veth.outer} ↔ {veth.inner}: up, carrier, {listed}"
     return Finding("link", veth.name, Verdict.OK, text, within)
 

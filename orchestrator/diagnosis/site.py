@@ -80,6 +80,12 @@ class Site:
             if isinstance(node.resource, Bridge)
         }
 
+    @cached_property
+    def owners(self) -> dict[IPv4Address, str]:
+        """Of each address of the lab the link that it belongs to."""
+        resources = [node.resource for node in self.nodes.values()]
+        return {each.address.ip: each.name for each in resources if isinstance(each, Bridge | Veth)}
+
     def place_of(self, service: str) -> Place | None:
         """Where a service (or the service of a job) lives; None if it has no network."""
         return self.places.get(self.stack.namespace_of(service))

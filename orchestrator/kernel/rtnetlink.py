@@ -28,7 +28,7 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 RTEXT_FILTER_SKIP_STATS = 0x8
 
 # linux/if_link.h
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 5, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 27, 28, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE = 1, 5
@@ -60,6 +60,7 @@ class Link:
     port_state: int  # linux/if_bridge.h: 3 is forwarding; -1 if it is no bridge port
     hairpin: bool  # of a bridge port: frames may leave where they came in
     peer_index: int  # of a veth: the other end's index in its namespace
+    mtu: int = 0  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,7 @@ def decode_link(body: bytes) -> Link:
         port_state=state[0] if state else -1,
         hairpin=port.get(IFLA_BRPORT_MODE) == b"\1",
         peer_index=_integer(given.get(IFLA_LINK)) if kind == "veth" else 0,
+        mtu=_integer(given.get(IFLA_MTU)),
     )
 
 

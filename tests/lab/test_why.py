@@ -146,6 +146,18 @@ IN_THE_WAY = {
         "nginx-lb",
         ("rules", "netns:postgres-db"),
     ),
+    "small MTU at one end of a pair": (
+        "ip -n {host}.postgres-db link set veth-pg mtu {do}",
+        ("100", "1500"),
+        "postgres-db",
+        ("link", "veth:postgres-db"),
+    ),
+    "address of another service": (
+        "ip -n {host}.redis-cache addr {do} 10.0.0.60/16 dev veth-redis",
+        ("add", "del"),
+        "redis-cache",
+        ("link", "veth:redis-cache"),
+    ),
     "blackhole in order-service's routes": (
         "ip -n {host}.order-service route {do} blackhole 10.0.0.60",
         ("add", "del"),

@@ -371,3 +371,18 @@ def test_commands_can_be_typed_in_any_shell(host_name: str, expected: list[str])
     found = [shell.ip("x"), shell.ip("x", "ns"), shell.bridge("x"), shell.run("x")]
     assert found == expected
     assert shell.run("x", "ns") == "ip netns exec ns x"
+
+
+def test_link_with_an_address_of_another_or_another_mtu_is_named_with_its_mend() -> None:
+    other = IPv4Interface("10.0.0.50/16")
+    both = replace(inside(), addresses={5: [ADDRESS, other]})
+    owners = {ADDRESS.ip: "veth:pg", other.ip: "veth:redis"}
+    found = network.link(VETH, host(), both, SHELL, owners)
+    assert found.evidence == "foreign address: 10.0.0.50/16 in pg belongs to veth:redis"
+    assert found.mend == "ip -n pg address del 10.0.0.50/16 dev veth-pg"
+    assert network.link(VETH, host(), both, SHELL, {other.ip: "veth:pg.br-b"}).verdict == "ok"
+    small = network.link(
+        VETH, host(replace(OUTER, mtu=1500)), inside(replace(INNER, mtu=100)), SHELL
+    )
+    assert (small.verdict, small.evidence) == ("broken", "veth-pg has MTU 100, veth-pg-br has 1500")
+    assert small.mend == "ip -n pg link set dev veth-pg mtu 1500"
