@@ -284,6 +284,23 @@ def test_seed_shows_its_nginx_configuration(shop: World) -> None:
         assert line in text
 
 
+def test_nginx_of_the_seed_takes_the_configuration_and_finds_its_port_taken(shop: World) -> None:
+    """As in the seed, from outside of the sandbox: what it opens can be opened there, too."""
+    left = [Path("/tmp/nginx.pid"), Path("/run/lock/requests.tsv")]
+    ours = [path for path in left if not path.exists()]
+    # A private lab has no link to it in the host's /tmp.
+    text = next(shop.run_dir.glob("*/nodes/nginx-lb/files/tmp/nginx/nginx.conf"))
+    try:
+        shop.inside("nginx-lb", "nginx", "-t", "-c", text).ok()
+        again = shop.inside("nginx-lb", "nginx", "-c", text)
+    finally:
+        for path in ours:
+            path.unlink(missing_ok=True)
+    assert again.code == 1
+    assert "bind() to 0.0.0.0:80 failed (98: Address already in use)" in again.err
+    assert "open()" not in again.err
+
+
 def test_status_lists_all_as_ready_and_up_again_is_a_no_op(shop: World) -> None:
     assert set(shop.node_states().values()) == {"ready"}
     assert "already up" in shop.orchestrator("up").ok().out
