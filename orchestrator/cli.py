@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from orchestrator.errors import BUG, DISK_ERRORS, INTERRUPTED, OrchestratorError
+from orchestrator.hints import hinted
 from orchestrator.terminal import clean_lines
 
 PROGRAM = "orchestrator"  # also when run by `python -m`, so that completion always works
@@ -125,7 +126,7 @@ def main() -> None:
     except OrchestratorError as error:
         if is_debugged():
             traceback.print_exc()
-        click.echo(clean_lines(f"orchestrator: {error}"), err=True)
+        click.echo(clean_lines(f"orchestrator: {hinted(str(error))}"), err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in DISK_ERRORS:

@@ -15,6 +15,7 @@ import click
 from orchestrator.commands.target import FilePath, Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
+from orchestrator.hints import hinted
 from orchestrator.terminal import counted
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def doctor(target: Target, as_json: bool) -> None:
         for each in findings:
             click.echo(f"{_word(each.level)}  {each.check:{width}}  {each.found}")
             if each.mend:
-                click.echo(f"{'':4}  {'':{width}}  mend: {each.mend}")
+                click.echo(f"{'':4}  {'':{width}}  mend: {hinted(each.mend)}")
         warned = sum(each.level is Level.WARN for each in findings)
         click.echo(f"{len(findings)} checks: {len(failed)} failed, {warned} to know about")
     if failed:
@@ -137,7 +138,7 @@ def verify(target: Target, as_json: bool, outside: bool) -> None:
         text = f"{len(rows) - len(failed)} of {len(rows)} proven"
         click.echo(f"{text} in {time.monotonic() - begun:.2f} s")
         if failed and not app.lab.run_dir.exists():
-            click.echo("nothing is up: `orchestrator up` first", err=True)
+            click.echo(hinted("nothing is up: `orchestrator up` first"), err=True)
     if failed:
         sys.exit(1)
 

@@ -11,6 +11,7 @@ import click
 
 from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
+from orchestrator.hints import hinted
 from orchestrator.terminal import clean
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
     _print(as_text(found, live, explain=explain))
     wrong = sum(row.state != "live" for row in found)
     if wrong == len(found):
-        click.echo("none of these is live: `orchestrator up` makes them", err=True)
+        click.echo(hinted("none of these is live: `orchestrator up` makes them"), err=True)
     elif wrong:
         click.echo(f"{wrong} of {len(found)} rules are not as wanted", err=True)
 
@@ -154,7 +155,7 @@ def policy(target: Target, explain: bool, as_json: bool) -> None:
         if explain:
             _print("\n" + explained(chart))
     if chart.wrong and not app.lab.run_dir.exists():
-        click.echo("none of these is enforced: `orchestrator up` does it", err=True)
+        click.echo(hinted("none of these is enforced: `orchestrator up` does it"), err=True)
     else:
         for node, words in chart.wrong.items():
             click.echo(clean(f"{node} is not as wanted: {words}"), err=True)

@@ -18,6 +18,7 @@ import click
 from orchestrator.commands.target import Target, target_options
 from orchestrator.errors import INTERRUPTED, OrchestratorError
 from orchestrator.front import client
+from orchestrator.hints import hinted
 
 if TYPE_CHECKING:
     from orchestrator.commands.watching import Finished
@@ -181,10 +182,7 @@ def _report(
         click.echo(proof.text())
     if failed:
         click.echo(failure_report(finished.steps), err=True)
-        click.echo(
-            f"not replayed ({seconds:.2f} s): {', '.join(failed)} failed; "
-            "`orchestrator replay` goes on",
-            err=True,
-        )
+        text = f"not replayed ({seconds:.2f} s): {', '.join(failed)} failed; "
+        click.echo(hinted(f"{text}`orchestrator replay` goes on"), err=True)
     if disturbed or failed:
         sys.exit(1)

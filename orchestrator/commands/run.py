@@ -22,6 +22,7 @@ from orchestrator.engine.executor import Result
 from orchestrator.errors import INTERRUPTED, BusyError, UsageError
 from orchestrator.events import CancelRequested, Outcome
 from orchestrator.front.pulse import ailment
+from orchestrator.hints import hinted
 from orchestrator.lock import is_held, refuse_if_busy
 from orchestrator.presence import words
 from orchestrator.sights.console import failure_report
@@ -89,7 +90,8 @@ def up(
         click.echo(failure_report(finished.steps), err=True)
         for place in full_places(app.lab):
             click.echo(f"the cause may be: {place}", err=True)
-        click.echo("what came up stays up; `orchestrator up` again goes on from here", err=True)
+        text = "what came up stays up; `orchestrator up` again goes on from here"
+        click.echo(hinted(text), err=True)
         sys.exit(1)
     if as_json:
         return
@@ -171,5 +173,5 @@ def run_to_end(
     try:
         return asyncio.run(stoppable())
     except asyncio.CancelledError:
-        click.echo(f"interrupted: {left}", err=True)
+        click.echo(hinted(f"interrupted: {left}"), err=True)
         sys.exit(INTERRUPTED)

@@ -13,6 +13,7 @@ from orchestrator.commands.target import Target, is_terminal, target_options
 from orchestrator.commands.telling import tell
 from orchestrator.diskspace import full_places
 from orchestrator.front import client
+from orchestrator.hints import hinted
 from orchestrator.lab import Lab
 from orchestrator.terminal import clean
 
@@ -85,7 +86,7 @@ def _own_look(target: Target) -> tuple[Lab, dict[str, Any]]:
         app = target.enter()
         observed = asyncio.run(app.observe())
     if what := ailment(app.lab):
-        click.echo(f"warning: {what}{MEND}", err=True)
+        click.echo(hinted(f"warning: {what}{MEND}"), err=True)
     return app.lab, status_of(app, observed).document()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.errors import UsageError
+from orchestrator.hints import remember
 from orchestrator.lab import CACHE_ROOT, RUN_ROOT, STATE_ROOT, Lab
 from orchestrator.places import check_places
 
@@ -187,6 +188,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise UsageError("--host-netns needs a name; without the option the host is meant")
         host = host_netns or ("lab" if private else "")
         target = Target(stack, host, state_dir.absolute(), run_dir.absolute(), cache_dir.absolute())
+        remember(target.short_words)
         return command(target, *args, **kwargs)
 
     return wrapped

@@ -10,6 +10,7 @@ import click
 
 from orchestrator.commands.target import is_terminal
 from orchestrator.events import Record, StepFinished
+from orchestrator.hints import hinted
 from orchestrator.sights.console import JsonLines, PlainLines
 
 if TYPE_CHECKING:
@@ -43,4 +44,4 @@ def watching(layers: Mapping[str, str], *, as_json: bool) -> Iterator[list[Sight
 
 def complain(text: str) -> None:
     """A warning."""
-    click.echo(f"warning: {text}", err=True)
+    click.echo(f"warning: {hinted(text)}", err=True)

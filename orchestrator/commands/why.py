@@ -14,6 +14,7 @@ from orchestrator.commands.watching import complain
 from orchestrator.diagnosis.findings import Verdict
 from orchestrator.errors import UsageError
 from orchestrator.front.pulse import MEND, ailment
+from orchestrator.hints import hinted, hinted_document
 from orchestrator.terminal import clean
 
 COLOURS = {Verdict.OK: "green", Verdict.BROKEN: "red", Verdict.DRIFT: "yellow"}
@@ -38,13 +39,13 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
     app = target.enter()
     found = asyncio.run(diagnose(app, node))
     if as_json:
-        tell(report.as_json(found))
+        tell(hinted_document(report.as_json(found)))
     else:
         for verdict, line in report.lines(found, everything=everything):
             colour = COLOURS.get(verdict) if verdict and is_terminal() else None
-            click.secho(clean(line), fg=colour)
+            click.secho(clean(hinted(line)), fg=colour)
         if not found.is_well and not app.lab.run_dir.exists():
-            click.echo("nothing is up: `orchestrator up` first", err=True)
+            click.echo(hinted("nothing is up: `orchestrator up` first"), err=True)
     if what := ailment(app.lab):
         complain(f"{what}{MEND}")
     if not found.is_well:

@@ -199,7 +199,7 @@ def test_replay_that_fails_ends_with_what_failed(
     assert "service:broken failed after 2 attempts" in failed.err
     last = failed.err.splitlines()[-1]
     assert last.startswith("not replayed (")
-    assert "service:broken failed; `orchestrator replay` goes on" in last
+    assert "service:broken failed; `orchestrator replay --host-netns " in last
     assert "replayed" not in failed.out
 
 

@@ -79,7 +79,7 @@ def test_supervisor_that_is_stopped_is_named_and_replaced(
     for words in (["status"], ["status", "--json"], ["why"], ["path"], ["trace", "last"]):
         told = world.orchestrator(*words, stack=stack)
         assert f"pid {stopped}, is stopped (state T): nothing is mended" in told.err
-        assert "mend: `orchestrator up`" in told.err
+        assert f"mend: `orchestrator up --host-netns {world.host} " in told.err
         assert told.code == (1 if words[0] in ("path", "trace") else 0)
 
     up = world.orchestrator("up", "--supervise", stack=stack).ok()

@@ -212,6 +212,7 @@ def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
     def plain(text: str) -> set[str]:
         for added in (f"ip netns exec {shop.host} ", f"-n {shop.host} ", f"{shop.host}."):
             text = text.replace(added, "")
+        text = re.sub(r"(orchestrator replay) --host-netns .*", r"\1", text)
         return {re.sub(r"[0-9.]+| +", " ", line) for line in text.splitlines()}
 
     os.kill(program(shop, "postgres-db"), signal.SIGSTOP)
@@ -221,6 +222,7 @@ def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
         kill_tree("postgres-db")(shop)
         mended = warm.run(shop.words("replay"))[0]
     assert answer.code == 1
+    assert f"mend: orchestrator replay --host-netns {shop.host} " in answer.out
     assert plain(found[1]) - plain(answer.out) == {"…"}
     mended.ok()
 
