@@ -8,6 +8,7 @@ from pathlib import Path
 
 STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
 CACHE_ROOT = Path("/var/cache/orchestrator")  # of this machine, not of a lab
+MARKS, CHAINS = "orchestrator:", "ORC-"  # what those of any lab begin with
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
 
@@ -31,7 +32,7 @@ class Lab:
     @property
     def mark(self) -> str:
         """The readable mark: link alias, rule comment, process environment."""
-        return f"orchestrator:{self.name}"
+        return f"{MARKS}{self.name}"
 
     @property
     def group(self) -> int:
@@ -47,8 +48,8 @@ class Lab:
     def chain_prefix(self) -> str:
         """`ORC-SHOP`; a digest keeps long or private names apart (a chain has 28 bytes)."""
         if self.host or len(self.stack) > 12:
-            return "ORC-" + hashlib.sha256(self.mark.encode()).hexdigest()[:10].upper()
-        return "ORC-" + self.stack.upper()
+            return CHAINS + hashlib.sha256(self.mark.encode()).hexdigest()[:10].upper()
+        return CHAINS + self.stack.upper()
 
     def namespace(self, name: str) -> str:
         """The name in /run/netns: prefixed in a private lab, since that directory is shared."""

@@ -19,7 +19,7 @@ from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
 from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, partings
-from orchestrator.lab import Lab
+from orchestrator.lab import MARKS, Lab
 from orchestrator.linux import NETNS_DIR
 from orchestrator.naming import hosts_for, resolver
 from orchestrator.policies import guard_of, rules_of
@@ -202,7 +202,7 @@ class Compiler:
         return {
             link.name
             for link in links
-            if link.kind == "bridge" and not link.alias.startswith("orchestrator:")
+            if link.kind == "bridge" and not link.alias.startswith(MARKS)
         }
 
     # -- processes -----------------------------------------------------------------------

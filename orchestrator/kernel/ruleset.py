@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.ruleremoval import Owner
+from orchestrator.lab import CHAINS, MARKS
 
 FIRST_IN = ("INPUT", "FORWARD")  # of filter: a rule before ours there could undo what is ours
 
@@ -91,9 +92,11 @@ class RuleSet:
         ]
 
     def before_ours(self, chain: str, live: Tables) -> list[str]:
-        """Rules of others in that chain of filter that packets meet before the first of ours."""
+        """Rules of others in that chain of filter that packets meet before the first of ours; not
+        those of other labs, which judge nothing but their own networks."""
         lines = [line for line in live.lines("filter") if chain_of(line) == chain]
-        return list(takewhile(lambda line: not self.is_ours("filter", line), lines))
+        before = takewhile(lambda line: not self.is_ours("filter", line), lines)
+        return [line for line in before if not _is_another_labs(line)]
 
     def traces(self, live: Tables) -> bool:
         """Whether a chain or a rule of ours is there, however incomplete."""
@@ -149,6 +152,11 @@ class RuleSet:
 def chain_of(line: str) -> str:
     """The chain in a line of iptables-save."""
     return line.split()[1]
+
+
+def _is_another_labs(line: str) -> bool:
+    """Whether a live rule leads into a chain of another lab, by both that a lab's hooks have."""
+    return target_of(line).startswith(CHAINS) and f'--comment "{MARKS}' in line
 
 
 def target_of(line: str) -> str:

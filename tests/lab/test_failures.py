@@ -151,7 +151,8 @@ def test_missing_program_is_named_before_anything_is_changed(
 def test_without_privileges_it_says_so(world: World) -> None:
     # The interpreter itself may lie where others cannot go, so the change comes after imports.
     code = (
-        "import os, sys; from orchestrator.commands import run, look; from orchestrator import cli;"
+        "import os, sys; from orchestrator.commands import run, look;"
+        "from orchestrator import cli, known, stackfile;"
         "sys.argv[0] = 'orchestrator'; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "cli.main()"
     )

@@ -190,6 +190,19 @@ def test_live_policy_is_no_difference_and_a_rule_before_ours_is_one() -> None:
     assert "comes after: -A INPUT -j ACCEPT" in policy.differences(late)[0]
 
 
+@pytest.mark.parametrize(
+    ("comment", "is_in_the_way"), [("orchestrator:other hook", False), ("of somebody", True)]
+)
+def test_hooks_of_another_lab_are_in_nobodys_way(comment: str, *, is_in_the_way: bool) -> None:
+    """Two labs on one host would put their own first again and again."""
+    policy = rules_of(stack(), LAB, NOWHERE)[1][0]
+    tables = live(policy)
+    line = f'-A INPUT -i br-b -m comment --comment "{comment}" -j ORC-OTHER-IN'
+    before = parse(f"*filter\n[0:0] {line}\n").rules
+    late = Tables((*before, *tables.rules), tables.chains, tables.policies)
+    assert bool(policy.differences(late)) is is_in_the_way
+
+
 def test_matrix_has_counters_and_marks_what_is_missing() -> None:
     policy = next(each for each in rules_of(stack(), LAB, NOWHERE)[1] if each.label == "store")
     tables = live(policy)
