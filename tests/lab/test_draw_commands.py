@@ -195,7 +195,8 @@ def test_graph_needs_neither_root_nor_a_lab(public: Path) -> None:
     code = (
         "import os, sys; sys.path[:0] = sys.argv[1].split(':'); sys.argv[:2] = ['orchestrator'];"
         "from orchestrator.cli import main; from orchestrator.commands import draw;"
-        "from orchestrator.drawing import graph, graph_svg; from orchestrator import known, schema, stack;"
+        "from orchestrator.drawing import graph, graph_svg;"
+        "from orchestrator import known, schema, stack;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534); main()"
     )
     root = Path(__file__).parents[2]
