@@ -11,7 +11,8 @@ import pytest
 from bench.turns import Client
 
 CONNECTIONS, TURNS, TURN_S = 4, 20, 0.005
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+HEAD = "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n"
+LENGTHS = 1, 2, 3  # in turn: a catalogue whose stock falls has fewer digits
 
 
 class Server(ThreadingTCPServer):
@@ -34,7 +35,8 @@ class Connection(StreamRequestHandler):
                         return
                 with self.server.counting:
                     self.server.answered += 1
-                self.wfile.write(ANSWER)
+                    length = LENGTHS[self.server.answered % len(LENGTHS)]
+                self.wfile.write(HEAD.format(length).encode() + b"x" * length)
 
 
 @pytest.fixture(params=[1, 2, 7, 10**6])
