@@ -322,68 +322,7 @@ def validator(run: Run) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-RICH = {
-    "name": "rich",
-    "networks": {"br-r": {"address": "10.9.0.1/24", "masquerade": False}},
-    "path": ["/usr/lib/postgresql/*/bin"],
-    "secrets": ["pw"],
-    "services": {
-        "db": {
-            "layer": "data",
-            "networks": {"br-r": {"address": "10.9.0.20", "interface": "veth-db"}},
-            "command": ["postgres", "-p", 5432],
-            "user": "auto",
-            "environment": {"LANG": "C", "PORT": 5432},
-            "files": {"/etc/x": {"template": "x.j2"}, "/etc/y": {"content": "y", "on_host": True}},
-            "data": ["/data"],
-            "secrets": ["pw"],
-            "needs": {"init": "completed"},
-            "readiness": {
-                "notify": True,
-                "tcp": 5432,
-                "postgres": {"database": "shop", "password": "pw"},
-                "interval": "50ms",
-            },
-            "retry": {"attempts": 2, "backoff": 0.5, "max_backoff": "2s"},
-            "deadline": "2m",
-            "stop": {"signal": "SIGINT", "grace": "20s"},
-        },
-        "web": {
-            "networks": {"br-r": "10.9.0.10"},
-            "ports": ["8080:80", {"host": 9090, "service": 90}],
-            "needs": ["db"],
-            "command": ["nginx"],
-            "readiness": {"http": {"port": 80, "path": "/health", "contains": "OK"}},
-        },
-    },
-    "jobs": {
-        "init": {
-            "of": "db",
-            "command": ["initdb"],
-            "network": False,
-            "creates": "/data/PG_VERSION",
-            "prepared": {"command": ["date"], "programs": ["initdb"]},
-        }
-    },
-    "checks": {
-        "front": {
-            "title": "a flow",
-            "gate": True,
-            "needs": ["web"],
-            "deadline": 10,
-            "steps": [
-                {
-                    "method": "POST",
-                    "url": "http://127.0.0.1:8080/orders",
-                    "body": {"a": [1]},
-                    "headers": {"X": "y"},
-                    "expect": {"status": 201, "contains": "id", "json": ["id"]},
-                    "save": {"order": "id"},
-                }
-            ],
-        }
-    },
-}
+RICH = yaml.safe_load((Path(__file__).parents[1] / "data" / "rich.yaml").read_text())
 
 
 @pytest.mark.parametrize("data", [yaml.safe_load(GOOD), RICH], ids=["short", "rich"])
