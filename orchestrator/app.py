@@ -278,6 +278,7 @@ class App:
         prepares for the next one."""
         # A `prepare` that was killed leaves what it ran, which may be all that is left of a lab.
         child.kill(procfs.sandboxes_below(f"{self.lab.mark}/{PREPARES}"))
+        shutil.rmtree(self.lab.prepare_dir, ignore_errors=True)
         if volumes:
             shutil.rmtree(self.lab.state_dir, ignore_errors=True)
         shutil.rmtree(self.lab.run_dir, ignore_errors=True)

@@ -78,6 +78,12 @@ class Lab:
         """Beside the run directory, which `down` takes away while it holds the lock."""
         return self.run_root / f".{self.name}.lock"
 
+    @property
+    def prepare_dir(self) -> Path:
+        """Where what is prepared is made: apart from the run directory, which says that a lab is
+        up, and known, so that what a killed one has left is found."""
+        return self.run_root / f".{self.name}.prepare"
+
     def path_logs(self, service: str) -> Path:
         """Where a service logs its requests; of one boot, and in memory where /run is."""
         return self.run_dir / "path" / service

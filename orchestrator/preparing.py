@@ -4,9 +4,10 @@ missing. In a sandbox without network, data and secrets; `up` itself never waits
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -80,14 +81,29 @@ def _kept(app: App) -> str:
 async def _make(app: App, program: Program, wanted: Prepared, directory: int) -> str:
     draft = prepared.draft(directory)
     try:
-        with tempfile.TemporaryDirectory() as place:
-            await _run(_alone(app, program, wanted, Path(place)), draft)
+        with _place(app, program) as place:
+            await _run(_alone(app, program, wanted, place), draft)
         if os.fstat(draft).st_size == 0:
             raise ProcessError(wanted.node, "prepare for", "its command wrote nothing")
         key = wanted.key  # of now: of programs that were replaced meanwhile it is not made
         return await in_thread_to_its_end(prepared.publish, directory, key, draft)
     finally:
         os.close(draft)
+
+
+@contextlib.contextmanager
+def _place(app: App, program: Program) -> Iterator[Path]:
+    """An empty directory of root's, and none afterwards, nor those above it that held no other."""
+    place = app.lab.prepare_dir / program.node.partition(":")[2]
+    shutil.rmtree(place, ignore_errors=True)  # what a killed one has left
+    place.mkdir(mode=0o700, parents=True)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            place.parent.rmdir()
+            app.lab.run_root.rmdir()
 
 
 def _alone(app: App, program: Program, wanted: Prepared, place: Path) -> Program:

@@ -157,6 +157,7 @@ def test_down_ends_what_a_killed_prepare_has_left(
         sh(f"ip netns del {cached.host}")
     cached.orchestrator("down", "--volumes", stack=stack).ok()
     assert (sleepers(cached), cached.sandboxes()) == (set(), [])
+    assert not cached.run_dir.exists()
     if host == "gone":
         sh(f"ip netns add {cached.host}")
     else:
