@@ -6,17 +6,21 @@ internet, both with addresses of 203.0.113.0/24 (RFC 5737). The root namespace i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +91,14 @@ def names_of_namespaces() -> list[str]:
     return [line.split()[0] for line in run("ip", "netns", "list").ok().out.splitlines()]
 
 
+@functools.cache
+def shared_cache() -> Path:
+    """For what is prepared: of this test run, not the machine's, which a user's labs find."""
+    place = Path(tempfile.mkdtemp(prefix="orchestrator-cache-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
 @dataclass(frozen=True)
 class World:
     """Host and outside, and how to run things there."""
@@ -96,7 +108,7 @@ class World:
     state: Path
     run_dir: Path
     stack: Path = SHOP  # where no other one is named
-    cache: Path | None = None  # of its own; else this machine's
+    cache: Path = field(default_factory=shared_cache)
 
     @classmethod
     def build(cls, name: str, directory: Path) -> World:
@@ -160,8 +172,7 @@ class World:
         command, *rest = (str(word) for word in words)
         options = ["--host-netns", self.host, "--state-dir", str(self.state)]
         options += ["--run-dir", str(self.run_dir), "--stack", str(stack or self.stack)]
-        if self.cache is not None:
-            options += ["--cache-dir", str(self.cache)]
+        options += ["--cache-dir", str(self.cache)]
         if command == "up" and "--supervise" not in rest:
             options.append("--no-supervise")  # tests break things and look at what is broken
         rest = [word for word in rest if word != "--supervise"]

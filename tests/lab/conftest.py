@@ -53,6 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = World.build(next_name(), tmp_path_factory.mktemp("shop"))
     before = world.fingerprint()
     try:
+        world.orchestrator("prepare").ok()
         world.orchestrator("up").ok()
         yield world
         world.orchestrator("down").ok()

@@ -52,7 +52,6 @@ def other(cached: World, tmp_path: Path) -> Iterator[World]:
 
 
 def prepared(world: World) -> list[Path]:
-    assert world.cache is not None
     found = world.cache.iterdir() if world.cache.exists() else ()
     return sorted(path for path in found if path.is_file())
 
