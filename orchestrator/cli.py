@@ -132,7 +132,7 @@ def main() -> None:
         if error.errno not in DISK_ERRORS:
             _is_a_bug(error)
         where = f": {error.filename}" if error.filename else ""
-        click.echo(f"orchestrator: the disk does not do it: {error.strerror}{where}", err=True)
+        click.echo(f"orchestrator: the disk refuses: {error.strerror}{where}", err=True)
         click.echo("  mend: make room, or see what `df` and `dmesg` say", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last resort

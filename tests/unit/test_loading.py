@@ -1,0 +1,41 @@
+"""What the services' first import does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rig import ROOT
+
+SLOW = """\
+import shared.loading
+import os, time
+os.write(1, b"it loads\\n")
+time.sleep(600)
+"""
+
+
+def test_worker_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    granian = Path(sys.executable).with_name("granian")
+    words = [granian, "--interface", "wsgi", "--uds", tmp_path / "socket", "slow:app"]
+    places = os.pathsep.join((str(ROOT / "services"), str(tmp_path)))
+    process = subprocess.Popen(
+        list(map(str, words)),
+        env={**os.environ, "PYTHONPATH": places},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "it loads\n" in process.stdout
+        process.terminate()
+        process.wait(30)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
