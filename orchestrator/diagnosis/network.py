@@ -14,7 +14,7 @@ from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.neighbours import Neighbour
 from orchestrator.kernel.netlink import Snapshot
 from orchestrator.kernel.policy import Policy
-from orchestrator.kernel.veth import DEFAULT, FORWARDING, Veth
+from orchestrator.kernel.veth import DEFAULT, FORWARDING, MTU, Veth
 from orchestrator.resource import Observation, State
 
 PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")  # linux/if_bridge.h
@@ -86,12 +86,12 @@ def link(
             at = next(n for n, each in inside.links.items() if address in inside.of(n))
             gone = shell.ip(f"address del {address} dev {at}", veth.namespace.name)
             return Finding("link", veth.name, Verdict.BROKEN, text, within, mend=gone)
-    if inner.mtu != outer.mtu:
-        text = f"{veth.inner} has MTU {inner.mtu}, {veth.outer} has {outer.mtu}"
-        is_inner = inner.mtu < outer.mtu
-        name, where = (veth.inner, veth.namespace.name) if is_inner else (veth.outer, "")
-        mend = shell.ip(f"link set dev {name} mtu {max(inner.mtu, outer.mtu)}", where)
-        return Finding("link", veth.name, Verdict.BROKEN, text, within, mend=mend)
+    for end, where in ((inner, veth.namespace.name), (outer, "")):
+        if end.mtu != MTU:
+            text = f"{end.name} has MTU {end.mtu}, wanted {MTU}"
+            mend = shell.ip(f"link set dev {end.name} mtu {MTU}", where)
+            command = within if where else on_host
+            return Finding("link", veth.name, Verdict.BROKEN, text, command, mend=mend)
     text = f"{veth.outer} ↔ {veth.inner}: up, carrier, {listed}"
     return Finding("link", veth.name, Verdict.OK, text, within)
 

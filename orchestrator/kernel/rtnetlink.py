@@ -36,8 +36,10 @@ IFLA_BRPORT_STATE, IFLA_BRPORT_MODE = 1, 4
 VETH_INFO_PEER = 1  # linux/veth.h
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
-RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_METRICS = 1, 4, 5, 8
+RTAX_MTU = 2
 
+ETHERNET_MTU = 1500  # linux/if_ether.h: ETH_DATA_LEN
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, mask of changed flags
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of both, tos, table, protocol, scope, type
@@ -120,13 +122,22 @@ def new_bridge(name: str, *, mac: str, group: int) -> Request:
 
 
 def new_veth(
-    name: str, *, mac: str, master: int, group: int, peer: str, peer_mac: str, peer_namespace: int
+    name: str,
+    *,
+    mac: str,
+    master: int,
+    group: int,
+    peer: str,
+    peer_mac: str,
+    peer_namespace: int,
+    mtu: int = ETHERNET_MTU,
 ) -> Request:
     """A pair: `name` here as a port of `master`, `peer` in the namespace of the descriptor."""
-    other = _link(0, _named(peer, peer_mac, group), _number(IFLA_NET_NS_FD, peer_namespace))
-    data = attribute(VETH_INFO_PEER, other)
+    size = _number(IFLA_MTU, mtu)  # bytes
+    there = _number(IFLA_NET_NS_FD, peer_namespace)
+    data = attribute(VETH_INFO_PEER, _link(0, _named(peer, peer_mac, group), size, there))
     port = _number(IFLA_MASTER, master)
-    body = _link(0, _named(name, mac, group), port, _kind("veth", data))
+    body = _link(0, _named(name, mac, group), size, port, _kind("veth", data))
     return _change(f"add veth {name}", RTM_NEWLINK, CREATE, body)
 
 
@@ -138,9 +149,12 @@ def set_link(
     group: int | None = None,
     master: int | None = None,
     mac: str | None = None,
+    mtu: int | None = None,
 ) -> Request:
-    """Changes what is given."""
+    """Changes what is given; `mtu` in bytes."""
     changes = []
+    if mtu is not None:
+        changes.append(_number(IFLA_MTU, mtu))
     if mac is not None:
         changes.append(_mac(mac))
     if alias is not None:
@@ -180,10 +194,14 @@ def add_address(index: int, address: IPv4Interface) -> Request:
     return _change(f"add address {address}", RTM_NEWADDR, CREATE, body)
 
 
-def set_default_route(index: int, gateway: IPv4Address) -> Request:
-    """The default route, in place of one that may be there: `ip route replace default`."""
+def set_default_route(index: int, gateway: IPv4Address, *, mtu: int) -> Request:
+    """The default route, in place of one that may be there: `ip route replace default`.
+
+    `mtu`: bytes of a packet that takes it at most, where the link would take more.
+    """
     body = RTMSG.pack(socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0)
     body += attribute(RTA_GATEWAY, gateway.packed) + _number(RTA_OIF, index)
+    body += attribute(RTA_METRICS, _number(RTAX_MTU, mtu))
     flags = NLM_F_CREATE | NLM_F_REPLACE
     return _change(f"set default route via {gateway}", RTM_NEWROUTE, flags, body)
 

@@ -15,6 +15,7 @@ from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.netlink import Like, Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import (
+    ETHERNET_MTU,
     Link,
     Request,
     add_address,
@@ -29,6 +30,11 @@ from orchestrator.resource import Observation, State
 DEFAULT = IPv4Network("0.0.0.0/0")
 FORWARDING = 3  # BR_STATE_FORWARDING of linux/if_bridge.h
 FORWARDING_DEADLINE_S = 5.0
+# Bytes. Between services lies nothing but memory: what is larger than a frame of Ethernet's would
+# have to be cut up and acknowledged for nothing. With its header it still fits into what is sent
+# at once (gso_max_size, 65536). A bridge takes the least of its ports. On the way out packets are
+# as large as before, and so is what others are told that they may send (MSS).
+MTU, MTU_OUTSIDE = 65520, ETHERNET_MTU
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,8 @@ class Veth:
             wrong.append("alias is missing")
         if inner.mac != self.mac:
             wrong.append(f"{self.inner} has MAC {inner.mac}, wanted {self.mac}")
+        small = (each for each in (outer, inner) if each.mtu != MTU)
+        wrong += [f"{each.name} has MTU {each.mtu}, wanted {MTU}" for each in small]
         if self.hairpin and not outer.hairpin:
             wrong.append(f"{self.outer} is not in hairpin mode")
         if not outer.up:
@@ -195,6 +203,7 @@ class Veth:
                 peer=self.inner,
                 peer_mac=self.mac,
                 peer_namespace=there,
+                mtu=MTU,
             )
             made = await self.netlink.change(self.name, [pair], self.outer)
         finally:
@@ -211,7 +220,7 @@ class Veth:
         found the carrier, unseen by who looks at the port (moby issue 49364).
         """
         sysctl.no_ipv6(self.outer)
-        ports = [set_link(outer.index, master=bridge, alias=self.mark, up=True)]
+        ports = [set_link(outer.index, master=bridge, alias=self.mark, mtu=MTU, up=True)]
         if self.hairpin:
             ports.append(set_hairpin(outer.index))
         await self.netlink.apply(self.name, "ensure", ports)
@@ -220,9 +229,9 @@ class Veth:
         if self.address not in inside.of(self.inner):
             requests.append(add_address(index, self.address))
         mac = self.mac if inner is not None and inner.mac != self.mac else None
-        requests.append(set_link(index, alias=self.mark, mac=mac, up=True))
+        requests.append(set_link(index, alias=self.mark, mac=mac, mtu=MTU, up=True))
         if self.gateway is not None and not self._has_route(inside, index):
-            requests.append(set_default_route(index, self.gateway))
+            requests.append(set_default_route(index, self.gateway, mtu=MTU_OUTSIDE))
         await self.netlink.apply(self.name, "ensure", requests, self.namespace)
         return self.netlink.links(self.outer).get(self.outer)
 

@@ -148,7 +148,7 @@ IN_THE_WAY = {
     ),
     "small MTU at one end of a pair": (
         "ip -n {host}.postgres-db link set veth-pg mtu {do}",
-        ("100", "1500"),
+        ("100", "65520"),
         "postgres-db",
         ("link", "veth:postgres-db"),
     ),

@@ -18,7 +18,7 @@ from orchestrator.kernel.listening import Listening
 from orchestrator.kernel.neighbours import Neighbour
 from orchestrator.kernel.netlink import Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import Link, Route
-from orchestrator.kernel.veth import DEFAULT, Veth
+from orchestrator.kernel.veth import DEFAULT, MTU, Veth
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
 
@@ -58,6 +58,7 @@ def made(name: str, index: int, kind: str, **changed: object) -> Link:
         "running": True,
         "master": 0,
         "port_state": -1,
+        "mtu": MTU,
         "peer_index": 0,
     }
     return Link(**{**usual, **changed})  # type: ignore[arg-type]
@@ -381,8 +382,8 @@ def test_link_with_an_address_of_another_or_another_mtu_is_named_with_its_mend()
     assert found.evidence == "foreign address: 10.0.0.50/16 in pg belongs to veth:redis"
     assert found.mend == "ip -n pg address del 10.0.0.50/16 dev veth-pg"
     assert network.link(VETH, host(), both, SHELL, {other.ip: "veth:pg.br-b"}).verdict == "ok"
-    small = network.link(
-        VETH, host(replace(OUTER, mtu=1500)), inside(replace(INNER, mtu=100)), SHELL
-    )
-    assert (small.verdict, small.evidence) == ("broken", "veth-pg has MTU 100, veth-pg-br has 1500")
-    assert small.mend == "ip -n pg link set dev veth-pg mtu 1500"
+    small = network.link(VETH, host(), inside(replace(INNER, mtu=100)), SHELL)
+    assert (small.verdict, small.evidence) == ("broken", "veth-pg has MTU 100, wanted 65520")
+    assert small.mend == "ip -n pg link set dev veth-pg mtu 65520"
+    other_end = network.link(VETH, host(replace(OUTER, mtu=1500)), inside(), SHELL)
+    assert other_end.mend == "ip link set dev veth-pg-br mtu 65520"

@@ -53,6 +53,7 @@ def test_veth_is_a_port_with_its_peer_elsewhere() -> None:
         peer="veth-pg",
         peer_mac=PEER_MAC,
         peer_namespace=9,
+        mtu=9000,
     )
     found = understood(request, ifinfmsg)
     assert found.get_attr("IFLA_IFNAME") == "veth-pg-br"
@@ -64,6 +65,7 @@ def test_veth_is_a_port_with_its_peer_elsewhere() -> None:
     assert peer.get_attr("IFLA_ADDRESS") == PEER_MAC
     assert peer.get_attr("IFLA_GROUP") == GROUP
     assert peer.get_attr("IFLA_NET_NS_FD") == 9
+    assert found.get_attr("IFLA_MTU") == peer.get_attr("IFLA_MTU") == 9000
 
 
 def test_changes_of_a_link_name_only_what_changes() -> None:
@@ -103,10 +105,11 @@ def test_address_and_route() -> None:
     assert (found["family"], found["prefixlen"], found["index"]) == (socket.AF_INET, 16, 2)
     assert found.get_attr("IFA_LOCAL") == found.get_attr("IFA_ADDRESS") == "10.0.0.10"
     assert found.get_attr("IFA_BROADCAST") == "10.0.255.255"
-    found = understood(rtnetlink.set_default_route(2, IPv4Address("10.0.0.1")), rtmsg)
+    found = understood(rtnetlink.set_default_route(2, IPv4Address("10.0.0.1"), mtu=1500), rtmsg)
     assert (found["dst_len"], found["table"], found["type"]) == (0, 254, 1)
     assert found.get_attr("RTA_GATEWAY") == "10.0.0.1"
     assert found.get_attr("RTA_OIF") == 2
+    assert found.get_attr("RTA_METRICS").get_attr("RTAX_MTU") == 1500
 
 
 def test_link_that_is_a_port_is_read() -> None:
@@ -166,7 +169,7 @@ def test_routes_of_the_main_table_are_read() -> None:
 
     assert route(254) == Route(IPv4Network("10.0.0.0/16"), None, 2)
     assert route(255) is None
-    default = rtnetlink.set_default_route(2, IPv4Address("10.0.0.1"))
+    default = rtnetlink.set_default_route(2, IPv4Address("10.0.0.1"), mtu=1500)
     assert rtnetlink.decode_route(default.body) == Route(
         IPv4Network("0.0.0.0/0"), IPv4Address("10.0.0.1"), 2
     )
