@@ -65,7 +65,9 @@ def test_veth_is_a_port_with_its_peer_elsewhere() -> None:
     assert peer.get_attr("IFLA_ADDRESS") == PEER_MAC
     assert peer.get_attr("IFLA_GROUP") == GROUP
     assert peer.get_attr("IFLA_NET_NS_FD") == 9
-    assert found.get_attr("IFLA_MTU") == peer.get_attr("IFLA_MTU") == 9000
+    for end in (found, peer):
+        assert end.get_attr("IFLA_MTU") == 9000
+        assert end.get_attr("IFLA_NUM_TX_QUEUES") == end.get_attr("IFLA_NUM_RX_QUEUES") == 1
 
 
 def test_changes_of_a_link_name_only_what_changes() -> None:
