@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import linux
 from orchestrator.engine.plan import Node
 from orchestrator.kernel.bridge import Bridge
-from orchestrator.kernel.connections import Connection, established
+from orchestrator.kernel.connections import Connection, traffic
 from orchestrator.kernel.namespace import Namespace
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.policy import Policy
@@ -21,42 +22,66 @@ from orchestrator.replay import Identity
 MONITORING = "monitoring"  # the layer whose programs only look
 
 
-def identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
-    """Of each node that has one: inode, interface indexes, or pid and start time."""
-    with one_look():
-        return _identities(nodes, netlink)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a proof compares: of each node that has one its identity (inode, interface indexes,
+    or pid and start time), connections between services, and resets in each namespace."""
+
+    identities: Mapping[str, Identity]
+    connections: frozenset[Connection]
+    resets: Mapping[str, int]
 
 
-def _identities(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
-    host = netlink.snapshot()
+def see(nodes: Mapping[str, Node], netlink: Netlink) -> Seen:
+    """All of it as it is now: some ten milliseconds, which a thread would only make longer."""
+    found = {**_links(nodes, netlink), **_processes(nodes)}
+    there = traffic(_spaces(nodes))
+    return Seen(found, _between_services(nodes, there.connections), there.resets)
+
+
+def _links(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
+    """Asked by name: a host may have a thousand links, and none of them is asked for more."""
+    resources = [node.resource for node in nodes.values()]
+    names = [each.interface for each in resources if isinstance(each, Bridge)]
+    names += [each.outer for each in resources if isinstance(each, Veth)]
+    host = netlink.links(*names)
     found: dict[str, Identity] = {}
-    for name, node in nodes.items():
-        match node.resource:
-            case Bridge(interface=interface) if interface in host.links:
-                found[name] = ("index", host.links[interface].index)
+    for each in resources:
+        match each:
+            case Bridge(interface=interface) if interface in host:
+                found[each.name] = ("index", host[interface].index)
             case Namespace(path=path) if linux.is_namespace(path):
-                found[name] = ("inode", path.stat().st_ino)
+                found[each.name] = ("inode", path.stat().st_ino)
             case Veth(outer=outer, namespace=path, inner=inner) if linux.is_namespace(path):
-                links = netlink.snapshot(path).links
-                if outer in host.links and inner in links:
-                    indexes = (host.links[outer].index, links[inner].index)
-                    found[name] = ("indexes", *indexes, "inode", path.stat().st_ino)
-            case Service(program=program):
-                running = [each for each in program.running() if each.is_init]
-                if running:
-                    found[name] = ("pid", running[0].pid, "start", running[0].start_ticks)
+                links = netlink.links(inner, namespace=path)
+                if outer in host and inner in links:
+                    indexes = (host[outer].index, links[inner].index)
+                    found[each.name] = ("indexes", *indexes, "inode", path.stat().st_ino)
             case _:
                 pass
     return found
 
 
-def spaces(nodes: Mapping[str, Node]) -> dict[str, Path]:
+def _processes(nodes: Mapping[str, Node]) -> dict[str, Identity]:
+    found: dict[str, Identity] = {}
+    with one_look():
+        for name, node in nodes.items():
+            if isinstance(node.resource, Service):
+                running = [each for each in node.resource.program.running() if each.is_init]
+                if running:
+                    found[name] = ("pid", running[0].pid, "start", running[0].start_ticks)
+    return found
+
+
+def _spaces(nodes: Mapping[str, Node]) -> dict[str, Path]:
     """The namespaces by their nodes."""
     resources = (node.resource for node in nodes.values())
     return {each.name: each.path for each in resources if isinstance(each, Namespace)}
 
 
-async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
+def _between_services(
+    nodes: Mapping[str, Node], found: Collection[Connection]
+) -> frozenset[Connection]:
     """Connections between two services of the lab, each from both of its ends.
 
     Not those within one namespace, which pass nothing that could be rebuilt, and not those of
@@ -72,29 +97,28 @@ async def inner_connections(nodes: Mapping[str, Node]) -> set[Connection]:
         for node in nodes.values()
         if isinstance(node.resource, Veth) and node.resource.namespace not in observers
     }
-    found = await established(spaces(nodes))
     there = {
         (each.remote, each.remote_port, each.local, each.local_port)
         for each in found
         if each.remote != each.local and {each.remote, each.local} <= addresses
     }
     # One that its other end has given up is on its way out already, whatever is rebuilt.
-    return {
+    return frozenset(
         each
         for each in found
         if (each.local, each.local_port, each.remote, each.remote_port) in there
-    }
+    )
 
 
 def cut_by(
-    connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
+    connections: Collection[Connection], nodes: Mapping[str, Node], touched: Collection[str]
 ) -> set[Connection]:
     """Connections that end with a touched service's process."""
     services = {name for name in touched if isinstance(nodes[name].resource, Service)}
     return _with_end_in(connections, nodes, _namespaces(nodes, services))
 
 
-def by_places(connections: set[Connection]) -> Counter[str]:
+def by_places(connections: Collection[Connection]) -> Counter[str]:
     """How many connections, each counted once, by the namespaces of their ends."""
     places: dict[Collection[object], set[str]] = {}
     for each in connections:
@@ -103,7 +127,7 @@ def by_places(connections: set[Connection]) -> Counter[str]:
 
 
 def through(
-    connections: set[Connection], nodes: Mapping[str, Node], touched: Collection[str]
+    connections: Collection[Connection], nodes: Mapping[str, Node], touched: Collection[str]
 ) -> set[Connection]:
     """Connections over a touched link, or past a touched policy. It breaks none: both ends keep
     their addresses, TCP sends again; but a program with a short patience may close one meanwhile,
@@ -132,7 +156,7 @@ def _namespaces(nodes: Mapping[str, Node], names: Collection[str]) -> set[str]:
 
 
 def _with_end_in(
-    connections: set[Connection], nodes: Mapping[str, Node], namespaces: Collection[str]
+    connections: Collection[Connection], nodes: Mapping[str, Node], namespaces: Collection[str]
 ) -> set[Connection]:
     at = {
         node.resource.address.ip: space

@@ -6,18 +6,21 @@ made while others worked on the lab would take away what they have just brought 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator import linux
 from orchestrator.errors import UsageError
 from orchestrator.events import Action
-from orchestrator.identity import by_places, cut_by, identities, inner_connections, spaces, through
-from orchestrator.kernel.connections import Connection, resets
+from orchestrator.identity import Seen, by_places, cut_by, see, through
+from orchestrator.kernel.connections import Connection
+from orchestrator.onelook import one_look
 from orchestrator.replay import (
     Proof,
     Radius,
-    missing_needs,
+    foundations,
+    outer_needs,
     prove,
     radius,
     subgraph,
@@ -32,10 +35,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay would touch, and the connections that would break by it."""
+    """What a replay would touch, the connections that would break by it, and all as it was."""
 
     radius: Radius
     broken: set[Connection]
+    before: Seen
 
     def ordered(self, nodes: Iterable[str]) -> dict[str, list[str]]:
         """Rebuilt, mended and felt nodes, in the given order."""
@@ -64,19 +68,29 @@ def replayed(result: Result, proof: Proof, seconds: float) -> dict[str, Any]:
 async def blast_radius(app: App, word: str, *, cascade: bool, with_deps: bool) -> Replay:
     """What `replay WORD` would touch; without a word, what is broken. Raises UsageError."""
     nodes = app.nodes
-    broken = frozenset(await app.broken(nodes))
-    whole = frozenset(nodes) - broken
-    wanted = targets(nodes, word, whole) if word else broken | frozenset(await app.hung())
-    found = radius(nodes, wanted, cascade=cascade)
+    wanted = frozenset[str]()
+    if not word:  # to find what hangs takes more than one look
+        wanted = frozenset(await app.broken(nodes)) | frozenset(await app.hung())
+    with one_look():
+        if word:
+            wanted = targets(nodes, word, await _whole(app, foundations(nodes, word)))
+        found = radius(nodes, wanted, cascade=cascade)
+        needs = outer_needs(nodes, found.touched)
+        missing = sorted(needs - await _whole(app, needs))
+        before = see(nodes, app.compiler.netlink)
     if not with_deps:
         found = replace(found, felt=frozenset())
-    if missing := missing_needs(nodes, found.touched, whole):
+    if missing:
         raise UsageError(
             f"cannot replay {word}: what it needs is not there: {', '.join(missing)}\n"
             "  mend: `orchestrator replay` without a name mends everything that is broken"
         )
-    connections = await inner_connections(nodes)
-    return Replay(found, cut_by(connections, nodes, found.touched))
+    return Replay(found, cut_by(before.connections, nodes, found.touched), before)
+
+
+async def _whole(app: App, names: Collection[str]) -> frozenset[str]:
+    """Those of these nodes that are as wanted. Nobody else is looked at: it takes its time."""
+    return frozenset(names) - frozenset(await app.broken(names))
 
 
 async def rebuild(
@@ -86,18 +100,24 @@ async def rebuild(
 
     The caller holds the lab since before the plan was made: else it may be out of date.
     """
-    nodes, touched = app.nodes, plan.radius.touched
-    before = identities(nodes, app.compiler.netlink)
-    connections, resets_before = await inner_connections(nodes), await resets(spaces(nodes))
-    kept = connections - cut_by(connections, nodes, touched)
+    nodes, touched, before = app.nodes, plan.radius.touched, plan.before
+    kept = before.connections - cut_by(before.connections, nodes, touched)
     acted = subgraph(nodes, touched | plan.radius.felt)
     result = await app.run(
         "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
     )
-    after = identities(nodes, app.compiler.netlink)
-    now, resets_after = await inner_connections(nodes), await resets(spaces(nodes))
+    with linux.ahead():  # of what has just been started, and is not yet at rest
+        after = see(nodes, app.compiler.netlink)
     outside = frozenset(nodes) - touched
     fragile = through(kept, nodes, touched)
-    reset = {name for name, count in resets_after.items() if count != resets_before.get(name)}
-    proof = prove(before, after, outside, kept=kept, fragile=fragile, now=now, reset=reset)
+    reset = {name for name, count in after.resets.items() if count != before.resets.get(name)}
+    proof = prove(
+        before.identities,
+        after.identities,
+        outside,
+        kept=kept,
+        fragile=fragile,
+        now=after.connections,
+        reset=reset,
+    )
     return result, proof

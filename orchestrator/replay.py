@@ -47,10 +47,19 @@ class Radius:
         return self.touched | self.felt
 
 
+def foundations(nodes: Mapping[str, Node], word: str) -> frozenset[str]:
+    """If the word means a layer, its nodes that are targets only where they are not whole."""
+    return frozenset(
+        name
+        for name, node in nodes.items()
+        if node.layer == word and kind_of(name) in KEPT_IN_LAYER
+    )
+
+
 def targets(nodes: Mapping[str, Node], word: str, whole: Collection[str]) -> frozenset[str]:
     """The nodes that a word means: a layer, a node, or a service or job by its short name.
 
-    `whole` are the nodes that are as wanted. Raises UsageError.
+    `whole` are its foundations that are as wanted. Raises UsageError.
     """
     in_layer = [name for name, node in nodes.items() if node.layer == word]
     if in_layer:
@@ -123,18 +132,10 @@ def subgraph(nodes: Mapping[str, Node], names: Collection[str]) -> dict[str, Nod
     }
 
 
-def missing_needs(
-    nodes: Mapping[str, Node], names: Collection[str], whole: Collection[str]
-) -> list[str]:
-    """Needs outside of the radius that are not there: a replay could only fail on them."""
-    return sorted(
-        {
-            need
-            for name in names
-            for need in nodes[name].needs
-            if need not in names and need not in whole
-        }
-    )
+def outer_needs(nodes: Mapping[str, Node], names: Collection[str]) -> frozenset[str]:
+    """What these need and do not hold themselves: where it is not there, a replay could only
+    fail on it."""
+    return frozenset(need for name in names for need in nodes[name].needs if need not in names)
 
 
 Identity = tuple[str | int, ...]

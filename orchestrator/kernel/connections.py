@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from orchestrator.kernel import sockdiag
-from orchestrator.linux import in_thread, inside, is_namespace
+from orchestrator.linux import inside, is_namespace
 
 IPV4_BYTES = 4
 
@@ -30,39 +30,35 @@ class Connection:
         return frozenset({(self.local, self.local_port), (self.remote, self.remote_port)})
 
 
-async def established(namespaces: Mapping[str, Path]) -> set[Connection]:
-    """All ends in the namespaces, by the names given."""
-    return await in_thread(_established, namespaces)
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Ends of established connections, and of each namespace tcpEstabResets: how many did not
+    end by a close of their programs, but by a reset or because nobody answered."""
+
+    connections: frozenset[Connection]
+    resets: Mapping[str, int]
 
 
-async def resets(namespaces: Mapping[str, Path]) -> dict[str, int]:
-    """How many established connections did not end by a close of their programs, but by a
-    reset or because nobody answered: tcpEstabResets of each namespace."""
-    return await in_thread(_resets, namespaces)
-
-
-def _resets(namespaces: Mapping[str, Path]) -> dict[str, int]:
-    found = {}
-    for name, path in namespaces.items():
-        if is_namespace(path):
-            with inside(path):
-                lines = Path("/proc/thread-self/net/snmp").read_text().splitlines()
-            keys, values = (line.split() for line in lines if line.startswith("Tcp:"))
-            found[name] = int(values[keys.index("EstabResets")])
-    return found
-
-
-def _established(namespaces: Mapping[str, Path]) -> set[Connection]:
-    found = set()
+def traffic(namespaces: Mapping[str, Path]) -> Traffic:
+    """All that is in the namespaces, by the names given; half a millisecond each."""
+    found, resets = set(), {}
     for name, path in namespaces.items():
         if not is_namespace(path):
             continue
         with inside(path):
             channel = sockdiag.open_channel()
+            counters = Path("/proc/thread-self/net/snmp").read_text()
+        resets[name] = _established_resets(counters)
         with channel:
             for each in sockdiag.sockets(channel, 1 << sockdiag.State.ESTABLISHED):
                 if len(each.local) == len(each.remote) == IPV4_BYTES:
                     local, remote = IPv4Address(each.local), IPv4Address(each.remote)
                     ends = (local, each.local_port, remote, each.remote_port)
                     found.add(Connection(name, *ends, each.cookie))
-    return found
+    return Traffic(frozenset(found), resets)
+
+
+def _established_resets(counters: str) -> int:
+    """Of /proc/net/snmp: a line of names and one of numbers for each protocol."""
+    keys, values = (line.split() for line in counters.splitlines() if line.startswith("Tcp:"))
+    return int(values[keys.index("EstabResets")])

@@ -21,7 +21,7 @@ from orchestrator.events import Record, RunFinished, RunStarted, decode, encode
 FOLLOW_INTERVAL_S = 0.05
 LINE_LIMIT_BYTES = 1 << 20  # ours are a few hundred bytes; what is longer is no record
 LOOK_NS = 10_000_000  # how often it is looked whether the file is still there
-TAIL_BYTES = 1 << 18  # a thousand records: more than enough to find the last number
+TAILS_BYTES = (1 << 13, 1 << 18)  # thirty records, a thousand: where the last number is sought
 
 # Kernel objects are gone after a power cut anyway, and kill -9 loses nothing that was
 # written, so only the ends of a run are worth a sync of the disk.
@@ -132,7 +132,7 @@ def next_seq(path: Path) -> int:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            for start in (max(0, size - TAIL_BYTES), 0):
+            for start in (*(max(0, size - tail) for tail in TAILS_BYTES), 0):
                 file.seek(start)
                 numbers = [record.seq for line in _whole_lines(file) if (record := _record(line))]
                 if numbers or not start:
