@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from orchestrator import descriptors
 
+TYPE_CHECKING = False  # typing takes longer to load than `status` to ask
 if TYPE_CHECKING:
     from typing import NoReturn
 
@@ -22,9 +22,16 @@ def run() -> NoReturn:
     try:
         # Order matters: what this opens must not become a standard descriptor, and an interrupt
         # while it loads is an interrupt.
-        from orchestrator.cli import main
+        from orchestrator import frequent
 
-        main()
+        if work := frequent.command(sys.argv[1:]):
+            from orchestrator.ending import code_of
+
+            code = code_of(work)
+        else:
+            from orchestrator.cli import main
+
+            main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BUG = 70  # EX_SOFTWARE of sysexits.h
@@ -33,8 +33,7 @@ class OrchestratorError(Exception):
     exit_code = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong in a stack file: where, and what to do about it."""
 
     path: str

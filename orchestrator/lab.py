@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-STATE_ROOT, RUN_ROOT = Path("/var/lib/orchestrator"), Path("/run/orchestrator")
-CACHE_ROOT = Path("/var/cache/orchestrator")  # of this machine, not of a lab
+from orchestrator import glance
+
+STATE_ROOT, RUN_ROOT = Path(glance.STATE_ROOT), Path(glance.RUN_ROOT)
+CACHE_ROOT = Path(glance.CACHE_ROOT)
 MARKS, CHAINS = "orchestrator:", "ORC-"  # what those of any lab begin with
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
 
-@dataclass(frozen=True, slots=True)
-class Lab:
+class Lab(NamedTuple):  # dataclasses take longer to load than all that `status` needs
     """A stack on a host. `host` names a network namespace, or is empty for the root one.
 
     Marks are derived from the name alone, so ownership survives the loss of all files.
@@ -27,7 +28,7 @@ class Lab:
 
     @property
     def name(self) -> str:
-        return f"{self.stack}@{self.host}" if self.host else self.stack
+        return glance.lab_of(self.stack, self.host)
 
     @property
     def mark(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target
 from orchestrator.commands.telling import tell
 from orchestrator.drawing import timings as draw
 from orchestrator.errors import HostError, UsageError

@@ -8,7 +8,8 @@ from dataclasses import asdict
 
 import click
 
-from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, is_terminal
 from orchestrator.commands.telling import tell
 from orchestrator.terminal import clean
 

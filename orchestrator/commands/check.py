@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.commands.target import FilePath, Target, is_terminal, target_options
+from orchestrator.commands.options import FilePath, target_options
+from orchestrator.commands.target import Target, is_terminal
 from orchestrator.commands.telling import tell
 from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
 from orchestrator.hints import hinted
@@ -186,7 +187,8 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from orchestrator.cli import COMPLETE_VARIABLE, PROGRAM, cli
+    from orchestrator.cli import cli
+    from orchestrator.commandtable import COMPLETE_VARIABLE, PROGRAM
 
     found = get_completion_class(shell)
     assert found is not None

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, is_terminal
 from orchestrator.commands.telling import tell
 from orchestrator.hints import hinted
 from orchestrator.terminal import clean

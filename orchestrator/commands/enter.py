@@ -11,7 +11,8 @@ import click
 
 from orchestrator import linux
 from orchestrator.app import App, require_root
-from orchestrator.commands.target import Target, service_argument, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, service_argument
 from orchestrator.errors import HostError, ResourceError
 from orchestrator.terminal import clean_lines
 

@@ -12,12 +12,8 @@ from pathlib import Path
 import click
 
 from orchestrator.app import App
-from orchestrator.commands.target import (
-    Target,
-    node_argument,
-    service_argument,
-    target_options,
-)
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, node_argument, service_argument
 from orchestrator.commands.telling import tell
 from orchestrator.events import (
     ProcessExited,

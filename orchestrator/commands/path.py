@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.app import App
-from orchestrator.commands.target import Target, is_terminal, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, is_terminal
 from orchestrator.commands.telling import tell
 from orchestrator.front.pulse import ask
 from orchestrator.path.traceroute import Step, traceroute

@@ -15,7 +15,8 @@ import click
 from orchestrator import frozen, resident
 from orchestrator.app import App
 from orchestrator.commands.attending import Ending, Staying
-from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target
 from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.diskspace import full_places
 from orchestrator.engine.executor import Result

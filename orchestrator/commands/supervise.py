@@ -16,7 +16,8 @@ import click
 from orchestrator import preparing, resident
 from orchestrator.app import App
 from orchestrator.beat import beat
-from orchestrator.commands.target import Target, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target
 from orchestrator.errors import OrchestratorError
 from orchestrator.front.house import open_house
 from orchestrator.lock import PATIENCE_S, lock

@@ -1,20 +1,14 @@
-"""Which stack on which lab: the options that every command shares."""
+"""Which stack on which lab. Light: who asks the supervisor loads little before that."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import re
-import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import click
-
+from orchestrator import glance
 from orchestrator.errors import UsageError
 from orchestrator.hints import remember
 from orchestrator.lab import CACHE_ROOT, RUN_ROOT, STATE_ROOT, Lab
@@ -24,23 +18,7 @@ if TYPE_CHECKING:  # dear to load, and `status` asks the supervisor instead
     from orchestrator.app import App
     from orchestrator.privatehost import PrivateHost
 
-DEFAULT_STACK = Path("services", "stack.yaml")
-OWN_STACK = Path(__file__).parents[2] / DEFAULT_STACK  # of the checkout that this runs from
-# It becomes a part of file names, of rules' comments and of lines for iptables-restore.
-STACK_NAME = re.compile(rb"^name:[ ]*([a-z0-9-]+)[ ]*$", re.MULTILINE)
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-class FilePath(click.Path):
-    """A path; a script's empty variable is none, and must not mean the working directory."""
-
-    def __init__(self, *, readable: bool = True) -> None:
-        super().__init__(readable=readable, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not os.fspath(value):
-            self.fail("an empty name is no path", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class Target:
@@ -49,10 +27,30 @@ class Target:
     def __init__(
         self, stack: Path | None, host: str, state: Path, run: Path, cache: Path = CACHE_ROOT
     ) -> None:
-        self.stack_file = stack or (DEFAULT_STACK if DEFAULT_STACK.exists() else OWN_STACK)
+        self.stack_file = Path(glance.stack_file(str(stack) if stack else None))
         self._host, self._state, self._run, self._cache = host, state, run, cache
         self._private: PrivateHost | None = None
         self._app: App | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        stack: Path | None,
+        host_netns: str | None,
+        private: bool,
+        state_dir: Path,
+        run_dir: Path,
+        cache_dir: Path,
+    ) -> Target:
+        """The one that these options mean; from now on the one that hints are for. Raises
+        UsageError."""
+        if host_netns == "":  # a script's empty variable must not mean the host itself
+            raise UsageError("--host-netns needs a name; without the option the host is meant")
+        host = host_netns or ("lab" if private else "")
+        found = cls(stack, host, state_dir.absolute(), run_dir.absolute(), cache_dir.absolute())
+        remember(found.short_words)
+        return found
 
     def open(self, *, max_workers: int = 32) -> App:
         """The app, without entering any namespace. Raises UsageError, SpecError."""
@@ -82,12 +80,11 @@ class Target:
     def known(self) -> tuple[Lab, str] | None:
         """The lab and the digest of the stack file by a glance at it, which a supervisor can be
         asked with; None if that does not tell. Raises UsageError, OSError."""
-        text = self.stack_file.read_bytes() if self.stack_file.is_file() else b""
         self._check_host()
-        if not (found := STACK_NAME.search(text)):
+        if not (found := glance.known(str(self.stack_file))):
             return None
-        lab = Lab(found[1].decode(), self._host, self._state, self._run, self._cache)
-        return lab, hashlib.sha256(text).hexdigest()[:16]
+        name, digest = found
+        return Lab(name, self._host, self._state, self._run, self._cache), digest
 
     def enter(self, *, create: bool = False, max_workers: int = 32) -> App:
         """The app, with this process on the lab's host. Raises HostError too."""
@@ -102,6 +99,8 @@ class Target:
             directory = NamespaceDirectory(app.compiler.memory / "netns-directory")
             self._private = PrivateHost(app.lab, directory)
             self._private.enter(create=create)
+            from dataclasses import replace
+
             # Afresh: nodes that were made before this know another namespace as the host.
             app = self._app = replace(app)
         return app
@@ -115,10 +114,12 @@ class Target:
 
     def short_words(self) -> str:
         """The options that a person would have to type for this target."""
+        import shlex
+
         state = [] if self._state == STATE_ROOT else ["--state-dir", str(self._state)]
         run = [] if self._run == RUN_ROOT else ["--run-dir", str(self._run)]
         host = ["--host-netns", self._host] if self._host else []
-        own = self.stack_file.resolve() == OWN_STACK
+        own = self.stack_file.resolve() == Path(glance.OWN_STACK)
         stack = [] if own else ["--stack", str(self.stack_file.resolve())]
         cache = [] if self._cache == CACHE_ROOT else ["--cache-dir", str(self._cache)]
         return shlex.join([*host, *state, *run, *cache, *stack])
@@ -132,66 +133,6 @@ class Target:
         if self._private is not None and not app.lab.run_dir.exists():
             await self._private.leave()
             app.forget_host()
-
-
-def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --stack, --host-netns, --private and the directories' options; gives a Target."""
-
-    @click.option(
-        "--stack",
-        "-s",
-        type=FilePath(),
-        envvar="ORCHESTRATOR_STACK",
-        help="Stack file. Default: services/stack.yaml.",
-    )
-    @click.option(
-        "--host-netns",
-        default=None,
-        metavar="NAME",
-        envvar="ORCHESTRATOR_HOST_NETNS",
-        help="Network namespace to use as the lab's host; made if it does not exist.",
-    )
-    @click.option("--private", is_flag=True, help="Short for --host-netns lab.")
-    @click.option(
-        "--state-dir",
-        default=STATE_ROOT,
-        type=FilePath(),
-        envvar="ORCHESTRATOR_STATE_DIR",
-        help=f"Data, secrets, logs, journal. Default: {STATE_ROOT}.",
-    )
-    @click.option(
-        "--run-dir",
-        default=RUN_ROOT,
-        type=FilePath(),
-        envvar="ORCHESTRATOR_RUN_DIR",
-        help=f"Files of one boot. Default: {RUN_ROOT}.",
-    )
-    @click.option(
-        "--cache-dir",
-        default=CACHE_ROOT,
-        type=FilePath(readable=False),  # it is root's, and few commands need it
-        envvar="ORCHESTRATOR_CACHE_DIR",
-        help=f"What `prepare` made, for every lab. Default: {CACHE_ROOT}.",
-    )
-    @functools.wraps(command)
-    def wrapped(
-        *args: Any,
-        stack: Path | None,
-        host_netns: str | None,
-        private: bool,
-        state_dir: Path,
-        run_dir: Path,
-        cache_dir: Path,
-        **kwargs: Any,
-    ) -> Any:
-        if host_netns == "":  # a script's empty variable must not mean the host itself
-            raise UsageError("--host-netns needs a name; without the option the host is meant")
-        host = host_netns or ("lab" if private else "")
-        target = Target(stack, host, state_dir.absolute(), run_dir.absolute(), cache_dir.absolute())
-        remember(target.short_words)
-        return command(target, *args, **kwargs)
-
-    return wrapped
 
 
 def node_argument(app: App, name: str) -> str:

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import click
-
 from orchestrator.commands.target import is_terminal
+from orchestrator.commands.telling import say
 from orchestrator.events import Record, StepFinished
 from orchestrator.hints import hinted
 from orchestrator.sights.console import JsonLines, PlainLines
@@ -44,4 +43,4 @@ def watching(layers: Mapping[str, str], *, as_json: bool) -> Iterator[list[Sight
 
 def complain(text: str) -> None:
     """A warning."""
-    click.echo(f"warning: {hinted(text)}", err=True)
+    say(f"warning: {hinted(text)}", err=True)

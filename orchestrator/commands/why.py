@@ -8,7 +8,8 @@ import sys
 import click
 
 from orchestrator.app import App
-from orchestrator.commands.target import Target, is_terminal, node_argument, target_options
+from orchestrator.commands.options import target_options
+from orchestrator.commands.target import Target, is_terminal, node_argument
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import complain
 from orchestrator.diagnosis.findings import Verdict

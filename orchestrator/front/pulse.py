@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator import resident
 from orchestrator.errors import OrchestratorError, UsageError
 from orchestrator.front import client
+from orchestrator.front.wire import OK
 from orchestrator.lab import Lab
 from orchestrator.processes import procfs
 
@@ -58,6 +59,6 @@ def ask(lab: Lab, path: str) -> Any:
         raise OrchestratorError(
             f"the supervisor of lab {lab.name} does not answer: {error}{MEND}"
         ) from error
-    if status != client.OK:
+    if status != OK:
         raise UsageError(document.get("detail", f"the supervisor says {status}"))
     return document

@@ -43,7 +43,7 @@ def test_command_of_the_readme_works(shop: World, line: str) -> None:
 
 
 def test_readme_names_every_command() -> None:
-    from orchestrator.cli import COMMANDS
+    from orchestrator.commandtable import COMMANDS
 
     assert [name for name in COMMANDS if not re.search(rf"`[^`]*\b{name}\b", README)] == []
 

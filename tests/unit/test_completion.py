@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import COMMANDS, main
+from orchestrator.cli import main
+from orchestrator.commandtable import COMMANDS
 
 PROGRAM_DIR = Path(sys.executable).parent
 # What bash does when TAB is pressed: words and the index of the one under the cursor are set.
