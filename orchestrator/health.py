@@ -25,6 +25,7 @@ from orchestrator.replay import culprits
 STARVED_SILENCE_S = 0.2  # it has no descriptor left, and none came free
 IDLE_SILENCE_S = 2.0  # no answer and no thread of it ran: nothing will come
 BUSY_SILENCE_S = 10.0  # it works, but not for whoever asks
+MOST_ANSWER_S = 0.005  # rather one wake-up for most of them than one for each
 LOOK_PAUSE_S = 0.05  # between questions to a service that refuses at once
 HUNG_GRACE_S = 0.5
 # Enough for what it has in hand: those in its queue it cannot accept, and so waits for them.
@@ -104,7 +105,11 @@ class Health:
         self.asker.renew(self.shortages)  # who can accept nobody may know those of before
         before = {name: vitals.pulse(self.members[name].pids()) for name in self.silences}
         asked_s = time.monotonic()
-        unanswered = await in_thread(self.asker.silent)
+        self.asker.ask()
+        await asyncio.sleep(MOST_ANSWER_S)
+        if not self.asker.hear():
+            await in_thread(self.asker.wait)
+        unanswered = self.asker.silent()
         now_s = time.monotonic()
         found = {}
         for name in unanswered:

@@ -189,8 +189,7 @@ class Supervisor:
             elif health.stops:
                 await asyncio.sleep(STOP_CONFIRM_S)
             else:
-                # A little after the beat: what its thread does would wait for all the others.
-                await beat(min(PROCESS_LOOK_S, self._health_s), after_s=MARGIN_S)
+                await beat(min(PROCESS_LOOK_S, self._health_s))
             with contextlib.suppress(OrchestratorError, OSError):
                 health.look_at_processes()
                 now_s = time.monotonic()

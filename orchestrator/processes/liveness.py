@@ -1,16 +1,15 @@
 """Liveness: the least that a program must do to prove that it is not hung.
 
 Asked every second for ever, so it is made of a few bytes, without the libraries that the
-readiness probes use, and without an event loop: all services are asked at once, in one thread.
-The kernel alone accepts connections for a stopped program; only an answer, or a connection that
-the program closed, shows that it runs. Connections are kept, which is four times cheaper; but
+readiness probes use: all services are asked at once, and heard a moment later. The kernel alone
+accepts connections for a stopped program, and one that accepts and closes without a word has no
+place for anybody: only words are an answer. Connections are kept, which is four times cheaper; but
 each in its turn is made anew, since a program that can accept no other would go on to answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import select
 import socket
 import time
@@ -26,9 +25,7 @@ LIVENESS_TIMEOUT_S = 0.25
 
 # PostgreSQL documentation, "Message Formats": SSLRequest; one byte, S or N, comes back.
 SSL_REQUEST = bytes([0, 0, 0, 8, 4, 210, 22, 47])
-READ_BYTES = 1 << 16
-UNDER_WAY = (0, errno.EINPROGRESS)
-MOST_ANSWER_S = 0.002
+READ_BYTES = 1 << 12
 KEPT_ROUNDS = 10  # a connection serves for so many questions
 
 
@@ -62,20 +59,27 @@ class _Call:
     name: str
     asked: Question
     connection: socket.socket
-    is_sent: bool
+    is_sent: bool = False
     is_kept: bool = False
 
 
 class Asker:
-    """Asks the same questions again and again. For one thread at a time."""
+    """Asks the same questions again and again. For one thread at a time.
+
+    First `ask`, a moment later `hear`, and where that was too early `wait`; then `silent` is known.
+    """
 
     def __init__(self, questions: Mapping[str, Collection[Question]]) -> None:
         self._questions = [(name, each) for name, asked in questions.items() for each in asked]
         self._kept: dict[Question, socket.socket] = {}
         self._round = 0
+        self._open: list[_Call] = []
+        self._silent: set[str] = set()
+        self._asked_s = 0.0
 
     def close(self) -> None:
         """Leaves nothing open."""
+        self._give_up()
         for connection in self._kept.values():
             connection.close()
         self._kept.clear()
@@ -83,107 +87,111 @@ class Asker:
     def renew(self, names: Collection[str]) -> None:
         """Asks these over a connection of its own the next time."""
         for name, asked in self._questions if names else ():
-            if name in names and (connection := self._kept.pop(asked, None)) is not None:
-                connection.close()
+            if name in names:
+                self._leave(asked)
 
-    def silent(self, *, patience_s: float = LIVENESS_TIMEOUT_S) -> list[str]:
-        """Asks everything at once; whose programs did not react in time. Blocks until then."""
-        until_s = time.monotonic() + patience_s
-        unanswered: set[str] = set()
+    def ask(self) -> None:
+        """Puts every question; waits for nothing."""
+        self._give_up()
+        self._silent.clear()
         self._round += 1
-        calls: dict[int, _Call] = {}
-        with select.epoll() as ready:
+        self._asked_s = time.monotonic()
+        for number, (name, asked) in enumerate(self._questions):
+            if (self._round + number) % KEPT_ROUNDS == 0:
+                self._leave(asked)
+            self._open.append(self._again(name, asked) or _anew(name, asked))
 
-            def begin(call: _Call | None, name: str) -> None:
-                if call is None:
-                    unanswered.add(name)
-                    return
-                calls[call.connection.fileno()] = call
-                event = select.EPOLLIN if call.is_sent else select.EPOLLOUT
-                ready.register(call.connection, event)
+    def hear(self) -> bool:
+        """Takes the answers that are there; whether that settles all questions."""
+        calls, self._open = self._open, []
+        for call in calls:
+            try:
+                _send(call)
+                said = call.connection.recv(READ_BYTES)
+            except BlockingIOError:
+                self._open.append(call)
+            except OSError:
+                self._answered(call, b"")
+            else:
+                self._answered(call, said)
+        return not self._open
 
-            for number, (name, asked) in enumerate(self._questions):
-                is_due = (self._round + number) % KEPT_ROUNDS == 0
-                begin(self._again(name, asked, is_due=is_due) or _anew(name, asked), name)
-            time.sleep(MOST_ANSWER_S)  # rather one wake-up for most of them than one for each
-            while calls and (left_s := until_s - time.monotonic()) > 0:
-                for number, _ in ready.poll(left_s):
-                    call = calls[number]
-                    if not call.is_sent and not _is_refused(call):
-                        ready.modify(number, select.EPOLLIN)
-                        continue
-                    ready.unregister(number)
-                    del calls[number]
-                    if not call.is_sent:
-                        unanswered.add(call.name)
-                        call.connection.close()
-                    elif not self._is_answered(call):
-                        # Closed while it was kept: that says nothing of the program of now.
-                        begin(_anew(call.name, call.asked), call.name)
-        for call in calls.values():
-            unanswered.add(call.name)
+    def wait(self, *, patience_s: float = LIVENESS_TIMEOUT_S) -> None:
+        """Blocks until all have answered or so long after they were asked."""
+        until_s = self._asked_s + patience_s
+        while not self.hear() and (left_s := until_s - time.monotonic()) > 0:
+            ready = select.poll()
+            for call in self._open:
+                ready.register(call.connection, select.POLLIN if call.is_sent else select.POLLOUT)
+            ready.poll(left_s * 1000)
+        self._give_up()
+
+    def silent(self) -> list[str]:
+        """Of those last asked the ones whose programs did not answer in time."""
+        return [name for name in dict(self._questions) if name in self._silent]
+
+    def _give_up(self) -> None:
+        """Whoever has not answered by now is silent."""
+        for call in self._open:
+            self._silent.add(call.name)
             call.connection.close()
-        return [name for name in dict(self._questions) if name in unanswered]
+        self._open.clear()
 
-    def _again(self, name: str, asked: Question, *, is_due: bool) -> _Call | None:
+    def _leave(self, asked: Question) -> None:
+        """The next time it is asked over a connection of its own."""
+        if (connection := self._kept.pop(asked, None)) is not None:
+            connection.close()
+
+    def _again(self, name: str, asked: Question) -> _Call | None:
         """Over the connection of before; None if there is none to go on with."""
         connection = self._kept.pop(asked, None)
         if connection is None:
             return None
         try:
-            if not is_due:
-                _empty(connection)
-                connection.send(asked.words)
-                return _Call(name, asked, connection, is_sent=True, is_kept=True)
+            _empty(connection)
+            connection.send(asked.words)
         except OSError:
-            pass
-        connection.close()
-        return None
+            connection.close()
+            return None
+        return _Call(name, asked, connection, is_sent=True, is_kept=True)
 
-    def _is_answered(self, call: _Call) -> bool:
-        """Whether what came proves the program alive. Keeps the connection, if it can be."""
-        try:
-            said = call.connection.recv(READ_BYTES)
-        except OSError:
-            said = b""
+    def _answered(self, call: _Call, said: bytes) -> None:
+        """What came of a call; nothing is said by who closes. Keeps the connection, if it can
+        be."""
         if said and call.asked.is_repeatable:
             self._kept[call.asked] = call.connection
-        else:
-            call.connection.close()
-        # Nothing: it has no place for us, and says so by closing, perhaps in the middle of it all.
-        return bool(said) or not call.is_kept
+            return
+        call.connection.close()
+        if not said and call.is_kept:
+            # Closed while it was kept: that says nothing of the program of now.
+            self._open.append(_anew(call.name, call.asked))
+        elif not said:
+            self._silent.add(call.name)
 
 
 def silent(questions: Mapping[str, Collection[Question]]) -> list[str]:
-    """Once; see `Asker.silent`."""
+    """Once, in a thread that may block; see `Asker.silent`."""
     with contextlib.closing(Asker(questions)) as asker:
+        asker.ask()
+        asker.wait()
         return asker.silent()
 
 
-def _anew(name: str, asked: Question) -> _Call | None:
-    """None if it cannot even be begun."""
+def _anew(name: str, asked: Question) -> _Call:
+    """Over a connection of its own. Whether one can be had is seen when the answer is."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        if connection.connect_ex((asked.host, asked.port)) in UNDER_WAY:
-            # Between namespaces of one host a connection stands as soon as it is begun.
-            connection.send(asked.words)
-            return _Call(name, asked, connection, is_sent=True)
-    except BlockingIOError:
-        return _Call(name, asked, connection, is_sent=False)  # it does not stand yet
-    except OSError:  # refused, or no such name
-        pass
-    connection.close()
-    return None
+    call = _Call(name, asked, connection)
+    with contextlib.suppress(OSError):  # refused, no such name: then sending tells it again
+        connection.connect_ex((asked.host, asked.port))
+        _send(call)  # between namespaces of one host it stands as soon as it is begun
+    return call
 
 
-def _is_refused(call: _Call) -> bool:
-    """Asks now that there is a connection, if there is one."""
-    if call.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        return True
-    call.is_sent = True
-    with contextlib.suppress(OSError):  # closed by the program: reading says so
+def _send(call: _Call) -> None:
+    """Raises BlockingIOError while the connection does not stand, OSError where none will."""
+    if not call.is_sent:
         call.connection.send(call.asked.words)
-    return False
+        call.is_sent = True
 
 
 def _empty(connection: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
@@ -57,15 +58,32 @@ def close(connection: socket.socket) -> None:
     connection.close()
 
 
+def close_after(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.close()
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def silent(asker: Asker, *, patience_s: float = PATIENT_S) -> list[str]:
+    """One round."""
+    asker.ask()
+    asker.wait(patience_s=patience_s)
+    return asker.silent()
+
+
 def asker(port: int) -> contextlib.closing[Asker]:
     return contextlib.closing(Asker({"it": [Question("127.0.0.1", port, b"?")]}))
 
 
-@pytest.mark.parametrize("serve", [answer, answer_once, close])
-def test_program_that_reacts_is_alive_each_time(serve: Serve) -> None:
+@pytest.mark.parametrize("serve", [answer, answer_once])
+def test_program_that_answers_is_alive_each_time(serve: Serve) -> None:
     with server(serve) as port, asker(port) as found:
         for _ in range(2 * KEPT_ROUNDS):
-            assert found.silent(patience_s=PATIENT_S) == []
+            assert silent(found) == []
 
 
 def test_program_that_says_nothing_is_silent() -> None:
@@ -76,14 +94,42 @@ def test_program_that_says_nothing_is_silent() -> None:
             "well": [Question("127.0.0.1", well, b"?")],
         }
         with contextlib.closing(Asker(questions)) as found:
-            assert found.silent(patience_s=0.5) == ["mute"]
+            assert silent(found, patience_s=0.5) == ["mute"]
+
+
+@pytest.mark.parametrize("serve", [close, close_after, reset])
+def test_closing_without_a_word_is_no_answer(serve: Serve) -> None:
+    """As by a program that has no descriptor or no place left for whoever comes."""
+    with server(serve) as port, asker(port) as found:
+        assert [silent(found) for _ in range(3)] == [["it"]] * 3
+
+
+def test_closed_while_it_was_kept_is_asked_anew_at_once() -> None:
+    turns = iter([answer_once, answer_once, close])
+    with server(lambda connection: next(turns)(connection)) as port, asker(port) as found:
+        assert [silent(found) for _ in range(3)] == [[], [], ["it"]]
+
+
+def test_whoever_has_not_answered_yet_is_heard_later() -> None:
+    may = threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        may.wait()
+        answer(connection)
+
+    with server(late) as port, asker(port) as found:
+        found.ask()
+        assert not found.hear()
+        may.set()
+        found.wait(patience_s=PATIENT_S)
+        assert found.silent() == []
 
 
 def test_where_nobody_listens_is_silence() -> None:
     with server(answer) as port:
         pass
     with asker(port) as found:
-        assert found.silent(patience_s=PATIENT_S) == ["it"]
+        assert silent(found) == ["it"]
 
 
 def test_who_accepts_nobody_more_is_found_though_it_goes_on_to_answer() -> None:
@@ -99,8 +145,8 @@ def test_who_accepts_nobody_more_is_found_though_it_goes_on_to_answer() -> None:
     first.start()
     with listener:
         with asker(listener.getsockname()[1]) as found:
-            assert found.silent(patience_s=PATIENT_S) == []
-            rounds = [found.silent(patience_s=0.2) for _ in range(KEPT_ROUNDS)]
+            assert silent(found) == []
+            rounds = [silent(found, patience_s=0.2) for _ in range(KEPT_ROUNDS)]
         first.join()
     assert ["it"] in rounds
     assert [] in rounds
@@ -115,7 +161,7 @@ def test_renewed_question_goes_over_a_connection_of_its_own() -> None:
 
     with server(note) as port, asker(port) as found:
         for name in ("other", "it"):
-            found.silent(patience_s=PATIENT_S)
+            silent(found)
             found.renew([name])
-        found.silent(patience_s=PATIENT_S)
+        silent(found)
         assert len(asked) == 2
