@@ -100,6 +100,7 @@ class PathCollector:
         self._watch = watch
 
     def families(self) -> Families:
+        self._watch.refresh()
         totals = self._watch.reader.totals
         requests = list(totals.request.items())
         yield _histogram(

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from orchestrator.path.spans import Request, parse, parse_counted, shares
+from orchestrator.path.spans import EXACT_US, Request, parse, parse_counted, shares
 from orchestrator.path.totals import Totals
 
 ROTATE_BYTES = 16_000_000
@@ -136,7 +136,6 @@ class Reader:
             return 0
         end = data.rfind(b"\n") + 1
         self._offsets[key] = offset + end
-        now_s = time.time()
         lines = data[:end].decode(errors="replace").split("\n")[:-1]
         # Those without a weight are few different ones: milliseconds, and a route.
         counted = Counter(line for line in lines if line[:1] == "\t")
@@ -144,7 +143,7 @@ class Reader:
             self._count(line, times)
         for line in lines:
             if line[:1] != "\t":
-                self._add(line, now_s)
+                self._add(line)
         return len(lines)
 
     def _count(self, line: str, times: int) -> None:
@@ -155,15 +154,18 @@ class Reader:
             return
         self.totals.count(*found, times)
 
-    def _add(self, line: str, now_s: float) -> None:
+    def _add(self, line: str) -> None:
         try:
             request = parse(line, self._edge)
             found = shares(request)
         except (ValueError, RecursionError):
             self.totals.drop()
             return
-        self.totals.add(request, found, at_s=now_s)
-        self.traces.add(request, now_s)
+        at_s = time.time()
+        if request.resolution_us == EXACT_US:  # then it says itself when it was answered
+            at_s -= time.monotonic() - request.root.left_us / 1e6
+        self.totals.add(request, found, at_s=at_s)
+        self.traces.add(request, at_s)
         self._own(request)
 
     def save(self) -> None:

@@ -31,7 +31,7 @@ class Window:
         self._moments: deque[_Moment] = deque()
 
     def note(self, totals: Totals, now_s: float) -> None:
-        """To be called about once a second."""
+        """To be called about once a second while somebody looks, else now and then."""
         tables = {
             name: {
                 key: Histogram(list(each.counts), each.sum_us)
@@ -41,7 +41,8 @@ class Window:
             for name in ("request", "hop", "transit")
         }
         self._moments.append(_Moment(now_s, tables, copy.copy(totals.edges), totals.own))
-        while self._moments[-1].at_s - self._moments[0].at_s > WINDOW_S:
+        # The first one is at least so old, once there is one.
+        while len(self._moments) > 2 and now_s - self._moments[1].at_s >= WINDOW_S:
             self._moments.popleft()
 
     def document(self, totals: Totals, traces: list[tuple[float, Request]]) -> dict[str, Any]:
