@@ -188,6 +188,11 @@ class Group:
         group."""
         return next((f"{directory}/cgroup.procs" for _, directory, _ in self._used()), None)
 
+    def count_file(self) -> str | None:
+        """What counts the tasks in it; None where nothing limits their number."""
+        used = (f"{at}/pids.current" for each, at, _ in self._used() if each.name == TASKS)
+        return next(used, None)
+
     def remove(self) -> None:
         """Takes the group away, and those above it once they are empty."""
         for controller in controllers().values():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -15,10 +14,9 @@ from orchestrator.processes import procfs, vitals
 from orchestrator.processes.service import Program
 
 LIMITS_BYTES = 4096
+COUNT_BYTES = 32
 STAT_BYTES = 512  # of /proc/PID/stat: the state is among the first
-OPEN_FILES = re.compile(
-    rb"^Max open files +(\d+)", re.MULTILINE
-)  # of /proc/PID/limits: the soft one
+OPEN_FILES = b"Max open files"  # in /proc/PID/limits; the soft limit stands behind it
 
 
 @dataclass(slots=True)
@@ -28,6 +26,7 @@ class _Process:
     state: int
     limits: int
     files: int
+    is_gone: bool = False
 
     @classmethod
     def open(cls, pid: int) -> _Process | None:
@@ -56,18 +55,19 @@ class _Process:
         try:
             text = os.pread(self.state, STAT_BYTES, 0)
         except ProcessLookupError:
+            self.is_gone = True
             return False
         return text[text.rindex(b")") + 2 :].startswith(procfs.STOPPED)
 
     def is_short(self) -> bool:
         """Whether it has as many files open as it may."""
         try:
-            limit = OPEN_FILES.search(os.pread(self.limits, LIMITS_BYTES, 0))
+            _, _, behind = os.pread(self.limits, LIMITS_BYTES, 0).partition(OPEN_FILES)
             # Since Linux 6.2 the directory's size says how many there are: proc_pid_fd(5).
             used = os.fstat(self.files).st_size or len(os.listdir(self.files))  # noqa: PTH208
-        except OSError:
+            return used >= int(behind.split(None, 1)[0])
+        except (OSError, IndexError, ValueError):  # it has ended, or has no limit
             return False
-        return limit is not None and used >= int(limit[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ class Members:
     _pids: list[int] = field(default_factory=list)
     _wrappers: frozenset[int] = frozenset()
     _watched: dict[int, _Process] = field(default_factory=dict)  # by pid
+    _tally: int | None = None  # descriptor of what counts the tasks
+    _tasks: bytes = b""  # how many there were when the processes were listed
 
     def __post_init__(self) -> None:
         self._place = self.program.group.list_file()
@@ -134,17 +136,37 @@ class Members:
     def look(self) -> Look:
         """How they are now."""
         seen = self._processes()
-        return Look(
-            is_stopped=any(each.is_stopped() for each in seen),
-            is_short=any(each.is_short() for each in seen),
-        )
+        stopped = [each for each in seen if each.is_stopped()]
+        if any(each.is_gone for each in seen):
+            self._tasks = b""  # another may have taken its place
+            return self.look()
+        return Look(bool(stopped), any(each.is_short() for each in seen))
 
     def _processes(self) -> Collection[_Process]:
-        pids = self.pids()
-        if self._watched.keys() != {*pids}:
-            for pid in self._watched.keys() - {*pids}:
-                self._watched.pop(pid).close()
-            for pid in {*pids} - self._watched.keys():
-                if (found := _Process.open(pid)) is not None:
-                    self._watched[pid] = found
+        """Those of now. To count tasks is much cheaper than to list processes: while there are
+        as many as before and none of these has ended, there is no new one."""
+        tasks = self._count()
+        if not tasks or tasks != self._tasks:
+            self._tasks = tasks
+            self._watch({*self.pids()})
         return self._watched.values()
+
+    def _count(self) -> bytes:
+        """Tasks, threads included, as the group has it; nothing where there is none."""
+        try:
+            if self._tally is None and (place := self.program.group.count_file()) is not None:
+                self._tally = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            return b"" if self._tally is None else os.pread(self._tally, COUNT_BYTES, 0)
+        except OSError:  # it was taken away; there may be a new one the next time
+            if self._tally is not None:
+                os.close(self._tally)
+                self._tally = None
+            return b""
+
+    def _watch(self, pids: set[int]) -> None:
+        gone = {pid for pid, each in self._watched.items() if each.is_gone}
+        for pid in (self._watched.keys() - pids) | gone:
+            self._watched.pop(pid).close()
+        for pid in pids - self._watched.keys():
+            if (found := _Process.open(pid)) is not None:
+                self._watched[pid] = found
