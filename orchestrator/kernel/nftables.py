@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.kernel.messages import (
@@ -281,20 +282,35 @@ def expression(name: str, *parts: bytes) -> bytes:
     return attribute(1, body)  # NFTA_LIST_ELEM
 
 
+COUNTER = named(EXPRESSION_NAME, "counter")  # how such an expression begins
+
+
 def decode(encoded: bytes) -> tuple[tuple[Expression, ...], tuple[int, int]]:
     """Expressions of a rule in their canonical form, and its counter: packets and bytes."""
     found: list[Expression] = []
     counted = (0, 0)
     for _, each in attributes(encoded):
-        parts = dict(attributes(each))
-        name, data = text(parts.get(EXPRESSION_NAME)), parts.get(EXPRESSION_DATA, b"")
-        if name == "counter":
-            values = dict(attributes(data))
-            packets, size = values.get(COUNTER_PACKETS, b""), values.get(COUNTER_BYTES, b"")
-            counted = (int.from_bytes(packets), int.from_bytes(size))
-            data = b""
-        found.append((name, tuple(sorted(attributes(data)))))
+        if each.startswith(COUNTER):
+            counted = count(each)
+            found.append(("counter", ()))
+        else:
+            found.append(_expression(each))
     return tuple(found), counted
+
+
+def count(counter: bytes) -> tuple[int, int]:
+    """Packets and bytes of that expression."""
+    values = dict(attributes(dict(attributes(counter)).get(EXPRESSION_DATA, b"")))
+    packets, size = values.get(COUNTER_PACKETS, b""), values.get(COUNTER_BYTES, b"")
+    return int.from_bytes(packets), int.from_bytes(size)
+
+
+@lru_cache(maxsize=4096)
+def _expression(encoded: bytes) -> Expression:
+    """Remembered, since every look finds the same ones."""
+    parts = dict(attributes(encoded))
+    data = parts.get(EXPRESSION_DATA, b"")
+    return text(parts.get(EXPRESSION_NAME)), tuple(sorted(attributes(data)))
 
 
 def _rule(parts: dict[int, bytes]) -> Rule:

@@ -20,15 +20,15 @@ from orchestrator.kernel.messages import (
     messages,
     request,
 )
-from orchestrator.kernel.nftables import comment_of
+from orchestrator.kernel.nftables import COUNTER, comment_of, count, named
 
 NETLINK_NETFILTER = 12
 GET_RULE = 10 << 8 | 7  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE
 NFGENMSG = struct.pack("=BBH", socket.AF_INET, 0, 0)  # table family `ip`, version, resource
 TABLE, CHAIN, HANDLE, EXPRESSIONS, USERDATA = 1, 2, 3, 4, 7  # NFTA_RULE_
 NAME, DATA = 1, 2  # NFTA_EXPR_
-BYTES, PACKETS = 1, 2  # NFTA_COUNTER_
 MATCH_NAME, MATCH_INFO = 1, 3  # NFTA_MATCH_: an iptables match, here `comment`
+MATCH = named(NAME, "match")  # how such an expression begins
 RECEIVE_BYTES = 1 << 16
 TIMEOUT_S = 2.0
 
@@ -51,31 +51,31 @@ def read(chains: Iterable[tuple[str, str]]) -> list[RuleCounter]:
     ) as channel:
         channel.settimeout(TIMEOUT_S)
         for table, chain in chains:
-            wanted = attribute(TABLE, table.encode() + b"\0")
-            wanted += attribute(CHAIN, chain.encode() + b"\0")
-            channel.send(request(GET_RULE, NLM_F_DUMP, NFGENMSG + wanted))
+            wanted = {TABLE: table.encode() + b"\0", CHAIN: chain.encode() + b"\0"}
+            body = b"".join(attribute(*each) for each in wanted.items())
+            channel.send(request(GET_RULE, NLM_F_DUMP, NFGENMSG + body))
             done = False
             while not done:
                 for kind, body in messages(channel.recv(RECEIVE_BYTES)):
+                    fields = dict(attributes(body, len(NFGENMSG)))
                     done = done or kind == NLMSG_DONE
-                    rule = None if done else decode(body)
                     # A kernel that does not know the filter gives all rules.
-                    if rule is not None and rule.table == table and _chain(body) == chain:
+                    is_wanted = not done and wanted.items() <= fields.items()
+                    if is_wanted and (rule := decode(fields)) is not None:
                         found.append(rule)
     return found
 
 
-def decode(body: bytes) -> RuleCounter | None:
-    """One rule; None if it has no comment or no counter."""
-    fields = dict(attributes(body, len(NFGENMSG)))
+def decode(fields: Mapping[int, bytes]) -> RuleCounter | None:
+    """One rule by its attributes; None if it has no comment or no counter."""
     comment, counter = comment_of(fields.get(USERDATA, b"")), None  # ours, or iptables' below
     for _, expression in attributes(fields.get(EXPRESSIONS, b"")):
-        parts = dict(attributes(expression))
-        name, data = _text(parts.get(NAME)), dict(attributes(parts.get(DATA, b"")))
-        if name == "counter":
-            counter = (_number(data.get(PACKETS)), _number(data.get(BYTES)))
-        elif name == "match" and _text(data.get(MATCH_NAME)) == "comment":
-            comment = _text(data.get(MATCH_INFO))
+        if expression.startswith(COUNTER):
+            counter = count(expression)
+        elif not comment and expression.startswith(MATCH):
+            data = dict(attributes(dict(attributes(expression)).get(DATA, b"")))
+            if _text(data.get(MATCH_NAME)) == "comment":
+                comment = _text(data.get(MATCH_INFO))
     if not comment or counter is None:
         return None
     return RuleCounter(_text(fields.get(TABLE)), comment, _number(fields.get(HANDLE)), *counter)
@@ -92,10 +92,6 @@ def from_tables(live: Tables, wanted: Iterable[Rule]) -> list[RuleCounter]:
         for counted in [(rule.packets, rule.bytes)]
         if (rule.table, rule.line) in comments
     ]
-
-
-def _chain(body: bytes) -> str:
-    return _text(dict(attributes(body, len(NFGENMSG))).get(CHAIN))
 
 
 def _text(value: bytes | None) -> str:

@@ -87,7 +87,7 @@ def test_link_has_the_counters_that_ip_showed() -> None:
 
 def test_rule_has_its_comment_and_counters() -> None:
     [(_, body)] = list(messages(bytes.fromhex(RECORDED["rule"])))
-    found = rulecounters.decode(body)
+    found = rulecounters.decode(dict(attributes(body, len(rulecounters.NFGENMSG))))
     assert found is not None
     assert (found.table, found.comment) == ("nat", "orchestrator:shop@hk1 hook-clients")
     assert (found.identity, found.packets, found.bytes) == (8, 0, 0)
