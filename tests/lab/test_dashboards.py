@@ -27,7 +27,7 @@ QUERIES = {
     for path in BOARDS
     for each in json.loads(path.read_text())["annotations"]["list"]
 }
-RATE_INTERVAL = "40s"  # at least four scrapes, as Grafana takes for $__rate_interval
+RATE_INTERVAL = "60s"  # at least four scrapes, as Grafana takes for $__rate_interval
 
 
 def resolved(expression: str) -> str:
