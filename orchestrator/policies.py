@@ -117,13 +117,12 @@ def namespace_rules_of(stack: Stack, lab: Lab) -> dict[str, tuple[Rule, ...]]:
 
 
 def _is_tracked(stack: Stack, home: str, flows: Sequence[Flow]) -> bool:
-    """Whether answers can come that are neither TCP's nor a ping's, or errors from afar, such as
-    that a packet is too large for some link on the way."""
-    label = stack.namespace_of(home)
-    return stack.services[home].outbound != "denied" or any(
-        (flow.source == label and flow.protocol != TCP)
-        or (flow.target == label and flow.source == OUTSIDE)
-        for flow in flows
+    """Whether answers can come that are neither TCP's nor a ping's: to what is asked by UDP."""
+    label, outbound = stack.namespace_of(home), stack.services[home].outbound
+    return (
+        outbound == "allowed"
+        or any(protocol != TCP for protocol, _ in _ports(outbound))
+        or any(flow.source == label and flow.protocol != TCP for flow in flows)
     )
 
 

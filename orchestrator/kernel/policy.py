@@ -47,9 +47,10 @@ def policy_rules(
 ) -> list[Rule]:
     """Every rule of one namespace, the hook first.
 
-    Not tracked: nothing but TCP and pings can be asked from here, and nothing comes from afar.
-    Then no rule needs connection tracking, and without one the kernel does not track: a third of
-    what a policy costs each packet.
+    Not tracked: nothing but TCP and pings can be asked from here. Then no rule needs connection
+    tracking, and without one the kernel does not track: a third of what a policy costs each packet.
+    Errors from beyond the network need none either: the host lets in those alone that belong to a
+    connection that it knows.
     """
     chain = f"{prefix}-IN"
 
@@ -110,8 +111,8 @@ def standing(rule: MakeRule, *, is_tracked: bool = True) -> Iterator[Rule]:
             f"-m icmp --icmp-type {UNREACHABLE}",
             "ACCEPT",
             "refusals",
-            "What was asked from here and refused: the kernel tells the socket that it quotes, or "
-            "nobody.",
+            "What was sent from here and refused, or too large for a link on the way: the kernel "
+            "tells the socket that is quoted, or nobody.",
         )
     yield echo(rule)
 

@@ -50,7 +50,7 @@ NOTE = (
     f"A message of {len(MESSAGE)} bytes, to and fro over one TCP connection, both ends in one "
     "process; a packet is half of that less the same over a loopback without rules, system calls "
     "and TCP itself thus left out. Turns in an order by lot, medians; everything is in the "
-    "processor's caches, as it is not beside the services. A GET of the shop takes about nine "
+    "processor's caches, as it is not beside the services. A GET of the shop takes eight "
     "packets over the bridge. Over its loopback a packet passes the same policy. br_netfilter, "
     "which sends bridged frames through the host's iptables too, is off on a host that the lab "
     "has made itself, and on wherever Docker has asked for it."

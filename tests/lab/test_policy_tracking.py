@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-from rig import OUTSIDE_ADDRESS, World
+import pytest
+from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World
 
 PLACES = (
     *("nginx-lb", "api-gateway", "product-service", "order-service"),
@@ -29,3 +31,40 @@ def test_refusal_of_a_datagram_is_heard_where_nothing_is_tracked(watched: World)
     for target in ("10.0.0.20", OUTSIDE_ADDRESS):
         asked = watched.inside("redis-cache", sys.executable, "-c", code, target)
         assert "ConnectionRefusedError" in asked.err, f"{target}: {asked.err}"
+
+
+AFAR = """
+name: afar
+networks: {br-app: {address: 10.0.0.1/16}}
+services:
+  web:
+    networks: {br-app: 10.0.0.10}
+    outbound: OUTBOUND
+    command: [python, -m, http.server, --directory, /stack, "80"]
+    ports: ["8080:80"]
+    readiness: {tcp: 80}
+supervision: {port: 0}
+"""
+NARROW, LARGE = 1300, 1_000_000  # bytes: a link's MTU, what is asked for
+
+
+@pytest.mark.parametrize(
+    ("outbound", "is_tracked"), [("denied", False), ("[443]", False), ("[443, 53/udp]", True)]
+)
+def test_answer_gets_through_where_a_link_on_the_way_is_narrow(
+    world: World, tmp_path: Path, outbound: str, *, is_tracked: bool
+) -> None:
+    """The host says so to whoever sends too large a packet: RFC 1191."""
+    stack = tmp_path / "stack.yaml"
+    stack.write_text(AFAR.replace("OUTBOUND", outbound))
+    (tmp_path / "large").write_bytes(bytes(LARGE))
+    world.orchestrator("up", stack=stack).ok()
+    world.on_host("ip", "link", "set", "wan0", "mtu", str(NARROW)).ok()
+    got = world.curl(f"http://{HOST_ADDRESS}:8080/large", "-o", tmp_path / "got", where="outside")
+    got.ok()
+    assert (tmp_path / "got").stat().st_size == LARGE
+    # Nobody has told the other end to send less: it was the refused packet that did.
+    route = world.inside("web", "ip", "route", "get", OUTSIDE_ADDRESS).ok().out
+    assert f"mtu {NARROW}" in route
+    count = world.inside("web", "cat", "/proc/sys/net/netfilter/nf_conntrack_count").ok().out
+    assert (int(count) > 0) is is_tracked

@@ -127,8 +127,10 @@ def test_what_begins_nothing_comes_first_and_what_is_not_declared_is_refused_las
         ("", "", True),  # a flow by UDP has answers
         ("72/udp], why: they talk}", "72]}\n  - {from: far, to: host, ports: [53/udp]}", True),
         ("72/udp], why: they talk}", "72]}\n  - {from: both, to: far, ports: [53/udp]}", False),
-        ("command: [x], outbound: denied", "command: [x], outbound: [443]", True),
-        ("outbound: denied", "outbound: denied, ports: ['9:9']", True),  # errors from afar
+        ("command: [x], outbound: denied", "command: [x], outbound: [443]", False),
+        ("command: [x], outbound: denied", "command: [x], outbound: [443, 53/udp]", True),
+        ("command: [x], outbound: denied", "command: [x], outbound: allowed", True),
+        ("outbound: denied", "outbound: denied, ports: ['9:9']", False),
     ],
 )
 def test_connections_are_tracked_where_something_can_be_asked(
