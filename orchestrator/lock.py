@@ -21,6 +21,7 @@ from orchestrator.processes import procfs
 SHORT = ("heal", "alert")  # the supervisor's own work
 PATIENCE_S = 60.0  # a healing is over in seconds; its nodes' deadlines bound it
 PAUSE_S = 0.05
+STOPPED_S = 1.0  # whom a signal has stopped for so long is waited for in vain
 UNNAMED_S, UNNAMED_PAUSE_S = 1.0, 0.001  # between a holder's lock and its name: microseconds
 
 
@@ -92,12 +93,15 @@ def _name(descriptor: int, holder: dict[str, Any]) -> None:
 
 
 async def _patiently(lab: Lab, until_s: float) -> int:
-    unnamed_until_s = time.monotonic() + UNNAMED_S
+    going_s = time.monotonic()  # when the holder was last seen not to be stopped
+    unnamed_until_s = going_s + UNNAMED_S
     while (descriptor := _locked(lab.lock_file)) is None:
         holder, now_s = _holder(lab.lock_file), time.monotonic()
+        if not _is_stopped(holder):
+            going_s = now_s
         if not holder and now_s < unnamed_until_s:
             await asyncio.sleep(UNNAMED_PAUSE_S)
-        elif holder.get("command") in SHORT and now_s < until_s:
+        elif holder.get("command") in SHORT and now_s < min(until_s, going_s + STOPPED_S):
             unnamed_until_s = now_s + PAUSE_S + UNNAMED_S
             await asyncio.sleep(PAUSE_S)
         else:
@@ -133,6 +137,10 @@ def _holder(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
+def _is_stopped(holder: dict[str, Any]) -> bool:
+    return bool(holder) and procfs.is_stopped(holder["pid"])
+
+
 def _who_holds(lab: Lab, holder: dict[str, Any]) -> str:
     who, mend = "another run", "wait until it is done, or stop it with Ctrl-C"
     if holder:
@@ -142,5 +150,9 @@ def _who_holds(lab: Lab, holder: dict[str, Any]) -> str:
         if present is not None and present.pid == pid:
             by = ", its supervisor"
             mend = "wait until it is done: it goes on with or without who asked for it"
+        if _is_stopped(holder):
+            mend = f"`kill -CONT {pid}` lets it go on"
+            mend += ", `orchestrator up` puts a new one in its place" if by else ""
+            by += ", which is stopped (state T)"
         who = f"`{holder['command']}` with pid {pid}{by}, for {age_s:.0f} s"
     return f"lab {lab.name} is busy: {who}\n  mend: {mend}"

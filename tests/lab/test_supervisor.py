@@ -106,9 +106,14 @@ def test_supervisor_that_is_stopped_in_a_healing_is_replaced(
     go.unlink()
     world.kill("crasher")
     log = world.state / f"loop@{world.host}" / "journal.jsonl"
-    eventually(lambda: "StepProvisioned" in log.read_text().rpartition('"command":"heal"')[2])
+    eventually(lambda: "StepProvisioned" in log.read_text().partition('"command":"heal"')[2])
     os.kill(stopped, signal.SIGSTOP)
     go.touch()
+    for words in (["replay", "good"], ["secrets", "rotate"]):
+        told = world.orchestrator(*words, stack=stack)
+        assert told.code == 4
+        assert f"pid {stopped}, its supervisor, which is stopped (state T)" in told.err
+        assert f"mend: `kill -CONT {stopped}` lets it go on, `orchestrator up" in told.err
     world.orchestrator("up", "--supervise", stack=stack).ok()
     assert supervisor(world, stack=stack) not in (None, stopped)
     assert set(world.node_states(stack=stack).values()) == {"ready"}

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -114,6 +115,20 @@ def test_healing_is_waited_for_and_no_longer(lab: Lab) -> None:
         assert json.loads(meanwhile(lab, other.close, patience_s=10))["command"] == "up"
     with held(lab, name("heal", os.getppid())), pytest.raises(BusyError, match="`heal`"):
         asyncio.run(taken(lab))
+
+
+def test_healing_of_a_supervisor_that_is_stopped_is_not_waited_for(lab: Lab) -> None:
+    """However long the patience."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)  # until it has stopped
+            with held(lab, name("heal", process.pid)):
+                told = advice(lambda: taken(lab, patience_s=3600))
+        finally:
+            process.kill()
+    assert f"`heal` with pid {process.pid}, which is stopped (state T)" in told
+    assert f"mend: `kill -CONT {process.pid}` lets it go on" in told
 
 
 def test_holder_without_a_name_is_another_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
