@@ -13,7 +13,7 @@ from view import Viewer, load
 
 from bench.rows import Row, Section
 
-IDLE_S = 20.0
+IDLE_S = 30.0  # two scrapes of Prometheus
 
 
 def measure(rounds: int) -> Section:
