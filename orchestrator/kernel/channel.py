@@ -44,7 +44,6 @@ def open_channel(resource: str, action: str, namespace: Path | None) -> Iterator
         raise ResourceError(resource, action, f"{error.strerror} ({namespace})") from error
     with channel:
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUE_BYTES)
-        channel.bind((0, 0))
         yield channel
 
 

@@ -13,6 +13,7 @@ import errno
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address
 
 from orchestrator.errors import ResourceError
@@ -33,6 +34,7 @@ ETHERTYPE_IPV4, ETHERTYPE_ARP = 0x0800, 0x0806  # linux/if_ether.h
 IFNAMSIZ = 16
 PRE_ROUTING, FIRST = 0, -300  # NF_BR_PRE_ROUTING, NF_BR_PRI_NAT_DST_BRIDGED: before all others
 ENTRY, PORTS = "prerouting", "ports"
+COUNTER = expression("counter")
 SAID = "this kernel has no nf_tables for bridges: frames with another's address are not dropped"
 
 
@@ -66,7 +68,7 @@ def _rules(port: Port) -> list[GuardRule]:
     mac, address = bytes.fromhex(port.mac.replace(":", "")), port.address.packed
 
     def rule(name: str, words: str, why: str, *parts: bytes, verdict: int) -> GuardRule:
-        end = (expression("counter"), _verdict(verdict))
+        end = (COUNTER, _verdict(verdict))
         return GuardRule(port.interface, f"{name}-{port.label}", words, why, b"".join(parts + end))
 
     def kind(ethertype: int) -> bytes:
@@ -104,10 +106,12 @@ def _rules(port: Port) -> list[GuardRule]:
     ]
 
 
+@cache
 def _meta(key: int) -> bytes:
     return expression("meta", number(1, REGISTER), number(2, key))
 
 
+@cache
 def _payload(base: int, offset: int, length: int) -> bytes:
     parts = (number(1, REGISTER), number(2, base), number(3, offset), number(4, length))
     return expression("payload", *parts)
@@ -126,6 +130,7 @@ def _to(code: int, chain: str = "") -> bytes:
     return attribute(2, number(1, code) + (named(2, chain) if chain else b""))
 
 
+@cache
 def _verdict(code: int) -> bytes:
     return expression("immediate", number(1, VERDICT), attribute(2, _to(code)))
 

@@ -126,14 +126,23 @@ class Netlink:
     def renamed(self, like: Like, namespace: Path | None = None) -> list[Link]:
         """Links of the group and kind with that MAC, but another name: somebody has renamed
         them, and no look by name finds them. Raises ResourceError."""
-        if is_looking():
-            found = list(self.snapshot(namespace).links.values())
-        else:
-            where = namespace.name if namespace else "host"
-            with open_channel(where, "observe", namespace) as there:
-                bodies = channel.dump(there, RTM_GETLINK, where, links_of_kind(like.kind))
-            found = [decode_link(body) for body in bodies]
+        found = self._all_links(namespace, links_of_kind(like.kind))
         return [link for link in found if like.is_other_than(link)]
+
+    def named_or_renamed(self, like: Like, namespace: Path) -> tuple[Link | None, list[Link]]:
+        """The link of that name, whosever it is, and what `renamed` gives, in one look at a
+        namespace that has few. Raises ResourceError."""
+        found = self._all_links(namespace)
+        named = next((link for link in found if link.name == like.name), None)
+        return named, [link for link in found if like.is_other_than(link)]
+
+    def _all_links(self, namespace: Path | None, body: bytes = b"") -> list[Link]:
+        if is_looking():
+            return list(self.snapshot(namespace).links.values())
+        where = namespace.name if namespace else "host"
+        with open_channel(where, "observe", namespace) as there:
+            bodies = channel.dump(there, RTM_GETLINK, where, body)
+        return [decode_link(body) for body in bodies]
 
     def snapshot(self, namespace: Path | None = None) -> Snapshot:
         """Links, IPv4 addresses and main-table routes. Raises ResourceError."""

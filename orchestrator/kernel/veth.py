@@ -36,6 +36,8 @@ FORWARDING_DEADLINE_S = 5.0
 # as large as before, and so is what others are told that they may send (MSS).
 MTU, MTU_OUTSIDE = 65520, ETHERNET_MTU
 
+Ends = tuple[Link | None, list[Link]]  # in the namespace: by the name, and renamed ones
+
 
 @dataclass(frozen=True, slots=True)
 class Veth:
@@ -64,7 +66,7 @@ class Veth:
     async def observe(self) -> Observation:
         host = self.netlink.links(self.bridge, self.outer)
         if host.get(self.outer) is None:
-            return self._unpaired()
+            return self._unpaired(self._ends())
         return self._judge(host, self._inside())
 
     def _inside(self) -> Snapshot | None:
@@ -73,26 +75,21 @@ class Veth:
             return None
         return self.netlink.snapshot(self.namespace)
 
-    def _inner(self) -> Link | None:
+    def _ends(self) -> Ends:
+        """What has the inner end's name, and inner ends of ours under another one. Outer ones are
+        found by these: both are gone when one of them is."""
         if not linux.is_namespace(self.namespace):
-            return None
-        return self.netlink.links(self.inner, namespace=self.namespace).get(self.inner)
-
-    def _renamed(self) -> list[Link]:
-        """Inner ends of ours under another name. Outer ones are found by these: both are gone
-        when one of them is."""
-        if not linux.is_namespace(self.namespace):
-            return []
-        return self.netlink.renamed(self._like, self.namespace)
+            return None, []
+        return self.netlink.named_or_renamed(self._like, self.namespace)
 
     @property
     def _like(self) -> Like:
         return Like(self.inner, "veth", self.mac, self.group)
 
-    def _unpaired(self) -> Observation:
+    def _unpaired(self, ends: Ends) -> Observation:
         """Without the outer end: an inner one alone is a rest of ours, or somebody else's."""
-        inner = self._inner()
-        if inner is None and (renamed := self._renamed()):
+        inner, renamed = ends
+        if inner is None and renamed:
             return Observation(State.PARTIAL, f"{self.inner} was renamed {renamed[0].name}")
         if inner is None:
             return Observation(State.ABSENT)
@@ -156,8 +153,8 @@ class Veth:
     async def ensure(self) -> Outcome:
         host = self.netlink.links(self.bridge, self.outer)
         outer = host.get(self.outer)
-        inside = self._inside() if outer is not None else None
-        seen = self._judge(host, inside) if outer is not None else self._unpaired()
+        inside, ends = (self._inside(), None) if outer is not None else (None, self._ends())
+        seen = self._judge(host, inside) if ends is None else self._unpaired(ends)
         if seen.state is State.PRESENT:
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
@@ -170,21 +167,23 @@ class Veth:
         bridge = host[self.bridge].index
         inner = inside.links.get(self.inner) if inside is not None else None
         if outer is None or inside is None or inner is None or outer.peer_index != inner.index:
-            await self._clear(outer)
+            await self._clear(outer, ends)
             outer = await self._make(bridge)
             inside = Snapshot({}, {}, [])
-        elif renamed := self._renamed():
+        elif renamed := self._ends()[1]:
             await self._take_away("ensure", renamed)
         await self._forwards(await self._complete(outer, inside, bridge))
         return Outcome.CHANGED
 
-    async def _clear(self, outer: Link | None) -> None:
+    async def _clear(self, outer: Link | None, ends: Ends | None) -> None:
         """Takes ends without their partners away, and those that were renamed."""
         if outer is not None:
             await self.netlink.remove(self.name, outer)
-        inner = self._inner()
-        alone = [inner] if inner is not None and inner.group == self.group else []
-        await self._take_away("ensure", [*alone, *self._renamed()])
+        await self._take_away("ensure", self._ours(ends or self._ends()))
+
+    def _ours(self, ends: Ends) -> list[Link]:
+        inner, renamed = ends
+        return [inner, *renamed] if inner is not None and inner.group == self.group else renamed
 
     async def _take_away(self, action: str, ends: Sequence[Link]) -> None:
         """Inner ends, each with its outer one."""
@@ -250,8 +249,7 @@ class Veth:
         raise TransientError(self.name, "ensure", "somebody took the pair away")
 
     async def is_absent(self) -> bool:
-        there = self.netlink.links(self.outer) or self._inner() or self._renamed()
-        return not there
+        return not self.netlink.links(self.outer) and self._ends() == (None, [])
 
     async def remove(self) -> Outcome:
         outer = self.netlink.links(self.outer).get(self.outer)
@@ -259,8 +257,6 @@ class Veth:
             if outer.group != self.group:
                 return Outcome.UNCHANGED
             await self.netlink.remove(self.name, outer)
-        inner = self._inner()  # none now, where it was a pair
-        alone = [inner] if inner is not None and inner.group == self.group else []
-        rest = [*alone, *self._renamed()]
+        rest = self._ours(self._ends())  # none now, where it was a pair
         await self._take_away("remove", rest)
         return Outcome.CHANGED if outer is not None or rest else Outcome.UNCHANGED
