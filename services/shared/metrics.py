@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import errno
+import select
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from wsgiref.simple_server import ServerHandler
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import start_http_server
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 PORT = 9100
+BACKLOG = 5
 RETRY_S = 0.5  # while the process that we replace still has the port
 
 
-class Requests(Collector):
+class Requests:
     """Requests inside this hop, and those that were answered, by the class of their status.
 
     Plain numbers: under one thread at a time (aiohttp) or the interpreter's lock they are
@@ -25,7 +21,7 @@ class Requests(Collector):
     """
 
     def __init__(self, hop: str) -> None:
-        self._hop = hop
+        self.hop = hop
         self.begun = 0
         self.answered = dict.fromkeys(("1xx", "2xx", "3xx", "4xx", "5xx"), 0)
 
@@ -36,38 +32,30 @@ class Requests(Collector):
     def inside(self) -> int:
         return self.begun - sum(self.answered.values())
 
-    def collect(self) -> Iterator[Metric]:
-        inside = GaugeMetricFamily(
-            "orchestrator_hop_in_flight", "Requests inside the hop.", labels=("hop",)
-        )
-        inside.add_metric((self._hop,), max(0, self.inside))
-        yield inside
-        answered = CounterMetricFamily(
-            "orchestrator_hop_requests",
-            "Requests that the hop answered.",
-            labels=("hop", "code_class"),
-        )
-        for code_class, count in self.answered.items():
-            answered.add_metric((self._hop, code_class), count)
-        yield answered
-
 
 def serve(hop: str) -> Requests:
     """Begins to answer scrapes; returns what is to be counted."""
-    ServerHandler.server_software = hop  # not the versions of Python and its library
-    requests, registry = Requests(hop), CollectorRegistry()
-    registry.register(requests)
-    ProcessCollector(registry=registry)
-
-    def listen() -> None:
-        while True:
-            try:
-                start_http_server(PORT, registry=registry)
-                return
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    return
-                time.sleep(RETRY_S)
-
-    threading.Thread(target=listen, name="metrics", daemon=True).start()
+    requests = Requests(hop)
+    threading.Thread(target=_answer, args=(requests,), name="metrics", daemon=True).start()
     return requests
+
+
+def _answer(requests: Requests) -> None:
+    listening = _listener()
+    if listening is None:
+        return
+    select.select([listening], [], [])
+    # With the first scrape: loading it takes 30 ms, and the start of the platform waits for us.
+    from shared.exposition import serve_forever
+
+    serve_forever(listening, requests)
+
+
+def _listener() -> socket.socket | None:
+    while True:
+        try:
+            return socket.create_server(("", PORT), backlog=BACKLOG)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return None
+            time.sleep(RETRY_S)
