@@ -1,18 +1,12 @@
-"""The first import of a program: how it loads the others.
-
-Without the garbage collector, since what is imported stays: going through it again and again is
-an eighth of the start. And ready to end: granian forks its workers with its own handler of
-SIGTERM, which there only sets a flag that nobody reads before the program has loaded.
-"""
+"""What a program's start need not load: everybody waits for it. The first import of a program."""
 
 from __future__ import annotations
 
 import gc
 import os
-import signal
 
+# What is imported stays, so going through it again and again is in vain: an eighth of the start.
 gc.disable()
-signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 # aiohttp loads the certificates of all authorities when it is imported: 100 ms of processor time.
 # The services ask nobody by TLS.

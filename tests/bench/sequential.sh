@@ -54,8 +54,7 @@ inside postgres-db sh "$code/database/migrate.sh" >/dev/null
 for each in product:product-service:30:product order:order-service:40:orders; do
     IFS=: read -r app name address user <<<"$each"
     DATABASE_USER=$user DATABASE_PASSWORD_FILE=$work/$user background "$prefix.$name" \
-        "$bin/granian" --interface wsgi --host 0.0.0.0 --port 5000 --workers 1 \
-        --blocking-threads 4 --backlog 1024 --no-ws --log-level warning "$app.app:app"
+        "$bin/python" -P "$code/shared/serve.py" "$app.app"
     until_ok inside "$name" curl -sf "http://10.0.0.$address:5000/ready"
 done
 PRODUCT_URL=http://10.0.0.30:5000 ORDER_URL=http://10.0.0.40:5000 \

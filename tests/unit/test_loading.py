@@ -1,4 +1,4 @@
-"""What the services' first import does."""
+"""A service that is told to end while it loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from rig import ROOT
 
 SLOW = """\
-import shared.loading
 import os, time
 os.write(1, b"it loads\\n")
 time.sleep(600)
@@ -20,12 +19,10 @@ time.sleep(600)
 
 def test_worker_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    granian = Path(sys.executable).with_name("granian")
-    words = [granian, "--interface", "wsgi", "--uds", tmp_path / "socket", "slow:app"]
     places = os.pathsep.join((str(ROOT / "services"), str(tmp_path)))
     process = subprocess.Popen(
-        list(map(str, words)),
-        env={**os.environ, "PYTHONPATH": places},
+        [sys.executable, "-P", ROOT / "services/shared/serve.py", "slow"],
+        env={**os.environ, "PYTHONPATH": places, "HOST": "127.0.0.1", "PORT": "0"},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
