@@ -7,7 +7,7 @@ it again never makes a second one.
 
 from __future__ import annotations
 
-from shared.loading import loaded
+from shared.loading import later, loaded
 
 # isort: split
 import asyncio
@@ -25,7 +25,6 @@ from gateway import description, sessions
 from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, runner
 from gateway.sessions import REDIS
 from gateway.upstream import Upstream
-from pydantic import ValidationError
 from shared import log as logs
 from shared import metrics
 from shared.hops import (
@@ -39,7 +38,7 @@ from shared.hops import (
     next_parent,
 )
 from shared.notify import notify
-from shared.problem import CONTENT_TYPE, Problem, invalid
+from shared.problem import CONTENT_TYPE, Problem
 from shared.settings import setting
 
 log = logging.getLogger("gateway")
@@ -61,10 +60,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
     except Problem as error:
         problem = error
-    except ValidationError as error:
-        bad_json = any(item["type"] == "json_invalid" for item in error.errors())
-        found = [dict(item) for item in error.errors()]
-        problem = Problem(400, "the body is not JSON") if bad_json else invalid(found)
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         problem = Problem(error.status, error.reason, headers=headers)
@@ -236,6 +231,7 @@ async def serve() -> None:
     serving = runner(make_app(), shutdown_timeout=5)
     await serving.setup()
     await site(serving).start()
+    later("gateway.models")
     notify("READY=1")
     await stop.wait()
     await serving.cleanup()

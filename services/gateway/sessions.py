@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from typing import Annotated, Any
+from typing import Any
 
 import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from shared.bodies import unambiguous
-from shared.fields import Whole
 from shared.hops import calling, stamp_us
 from shared.problem import Problem
 from shared.rediscalls import HOP, answered, options
@@ -21,31 +19,6 @@ REDIS = web.AppKey("REDIS", redis.Redis)
 TIMEOUT_S = 1.0
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
-
-
-class Item(BaseModel):
-    """One line of a cart."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    product_id: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
-    quantity: Annotated[Whole, Field(ge=1, le=10_000)]
-
-
-class Cart(BaseModel):
-    """The body of PUT /api/cart."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    items: Annotated[list[Item], Field(max_length=100)]
-
-
-class NewSession(BaseModel):
-    """The body of POST /api/sessions; it may be left out."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    customer_id: Annotated[str, StringConstraints(max_length=64)] | int | None = None
 
 
 class TimedConnection(redis.Connection):
@@ -75,11 +48,14 @@ def connect(connections: int) -> redis.Redis:
 
 
 async def create(request: web.Request) -> web.Response:
-    wanted = NewSession()
+    customer = None
     if request.can_read_body:
-        wanted = NewSession.model_validate_json(await body_of(request))
+        from gateway.models import NewSession
+        from shared.checking import from_json
+
+        customer = from_json(NewSession, await body_of(request)).customer_id
     session = secrets.token_urlsafe(24)
-    document = {"customer_id": wanted.customer_id, "items": []}
+    document = {"customer_id": customer, "items": []}
     await request.app[REDIS].set(f"session:{session}", json.dumps(document), ex=SESSION_TTL_S)
     answer = {"session_id": session, "expires_in_s": SESSION_TTL_S}
     response = web.json_response(answer, status=201)
@@ -95,8 +71,11 @@ async def get_cart(request: web.Request) -> web.Response:
 
 
 async def put_cart(request: web.Request) -> web.Response:
+    from gateway.models import Cart
+    from shared.checking import from_json
+
     document = await load_session(request)
-    cart = Cart.model_validate_json(await body_of(request))
+    cart = from_json(Cart, await body_of(request))
     document["items"] = [item.model_dump() for item in cart.items]
     key = f"session:{session_id(request)}"
     await request.app[REDIS].set(key, json.dumps(document), ex=SESSION_TTL_S)

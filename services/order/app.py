@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from shared.loading import loaded
+from shared.loading import later, loaded
 
 # isort: split
 import hashlib
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from flask import Response, jsonify, request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from shared.cache import Cache
 from shared.database import Connection, Database
-from shared.fields import Whole
 from shared.notify import notify
 from shared.problem import Problem
 from shared.web import make_app, read_body, read_query
+
+if TYPE_CHECKING:
+    from order.models import NewOrder
 
 app = make_app("order-service")
 database = Database()
@@ -26,39 +26,6 @@ cache = Cache()
 COLUMNS = "id AS order_id, customer_id, product_id, quantity, total_price, status, created_at"
 ONE = f"SELECT {COLUMNS} FROM orders WHERE id = %s"
 PAGE = f"SELECT {COLUMNS} FROM orders WHERE customer_id = %s AND id < %s ORDER BY id DESC LIMIT %s"
-
-
-def _as_text(value: Any) -> Any:
-    """Customers are numbers to some clients and names to others; to us they are text."""
-    return str(value) if type(value) is int else value
-
-
-CustomerId = Annotated[
-    str,
-    BeforeValidator(_as_text),
-    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$"),
-]
-
-
-class NewOrder(BaseModel):
-    """The body of POST /orders."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    customer_id: CustomerId
-    product_id: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
-    quantity: Annotated[Whole, Field(ge=1, le=10_000)]
-    total_price: Annotated[Decimal, Field(strict=False, ge=0, le=10**10)] | None = None
-
-
-class OrderQuery(BaseModel):
-    """`?customer_id=…&limit=…&cursor=…`, newest first; cursor is the last order seen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    customer_id: CustomerId
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
 
 
 @app.get("/ready")
@@ -70,6 +37,8 @@ def ready() -> Response:
 
 @app.post("/orders")
 def create() -> tuple[Response, int, dict[str, str]]:
+    from order.models import NewOrder
+
     order = read_body(NewOrder)
     key = request.headers.get("Idempotency-Key")
     if key is not None and not (0 < len(key) <= 128 and key.isprintable()):
@@ -161,6 +130,8 @@ def order(number: int) -> Response:
 
 @app.get("/orders")
 def orders() -> Response:
+    from order.models import OrderQuery
+
     query = read_query(OrderQuery)
     rows = database.run(
         lambda connection: connection.execute(
@@ -180,4 +151,5 @@ def public(row: dict[str, Any]) -> dict[str, Any]:
 
 
 loaded()
+later("order.models")
 notify("READY=1")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from shared.loading import loaded
+from shared.loading import later, loaded
 
 # isort: split
 import json
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 from flask import Response, jsonify, request
-from pydantic import BaseModel, ConfigDict, Field
 from shared.cache import Cache
 from shared.database import Connection, Database
 from shared.notify import notify
@@ -21,19 +20,11 @@ app = make_app("product-service")
 database = Database()
 cache = Cache()
 
+PAGE_SIZE = 50
 COLUMNS = "id, sku, name, description, price, stock"
 PAGE = f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT %s OFFSET %s"
 TOTAL = "SELECT count(*) AS n FROM products"
 ONE = f"SELECT {COLUMNS} FROM products WHERE id = %s"
-
-
-class Page(BaseModel):
-    """`?limit=…&offset=…`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 @app.get("/ready")
@@ -46,16 +37,21 @@ def ready() -> Response:
 
 @app.get("/products")
 def products() -> Response:
-    page = read_query(Page)
+    limit, offset = PAGE_SIZE, 0
+    if request.query_string:
+        from product.models import Page
+
+        page = read_query(Page)
+        limit, offset = page.limit, page.offset
 
     def load(connection: Connection) -> bytes:
-        rows = connection.execute(PAGE, (page.limit, page.offset)).fetchall()
+        rows = connection.execute(PAGE, (limit, offset)).fetchall()
         total = connection.execute(TOTAL).fetchone()
         count = total["n"] if total else 0
         found = {"products": [public(row) for row in rows], "total": count}
-        return encode({**found, "limit": page.limit, "offset": page.offset})
+        return encode({**found, "limit": limit, "offset": offset})
 
-    return cached(f"products:{page.limit}:{page.offset}", load)
+    return cached(f"products:{limit}:{offset}", load)
 
 
 @app.get("/products/<int:number>")
@@ -89,4 +85,5 @@ def encode(value: dict[str, Any]) -> bytes:
 
 
 loaded()
+later("product.models")
 notify("READY=1")

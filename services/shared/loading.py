@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import threading
+
+LATER_S = 1.0
 
 # What is imported stays, so going through it again and again is in vain: an eighth of the start.
 gc.disable()
@@ -17,3 +21,10 @@ def loaded() -> None:
     """All is imported: what came with it is never looked at again, what comes from now on is."""
     gc.freeze()
     gc.enable()
+
+
+def later(module: str) -> None:
+    """Imports what no request has needed by then: nobody waits for it any more."""
+    timer = threading.Timer(LATER_S, importlib.import_module, (module,))
+    timer.daemon = True
+    timer.start()

@@ -25,12 +25,3 @@ class Problem(Exception):  # noqa: N818 - the term of RFC 9457
         title = HTTPStatus(self.status).phrase if known else "Error"
         document = {"type": "about:blank", "title": title, "status": self.status}
         return json.dumps({**document, "detail": self.detail, **self.members})
-
-
-def invalid(errors: list[dict[str, Any]]) -> Problem:
-    """422 with what pydantic found, each with the place it found it at."""
-    found = [
-        {"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]}
-        for error in errors
-    ]
-    return Problem(422, "the request is not valid", errors=found)

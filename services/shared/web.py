@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import psycopg
 import psycopg_pool
 from flask import Flask, Response, jsonify, request
-from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from shared import log, metrics
 from shared.bodies import unambiguous
 from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
-from shared.problem import CONTENT_TYPE, Problem, invalid
+from shared.problem import CONTENT_TYPE, Problem
+
+if TYPE_CHECKING:
+    from shared.checking import M
 
 MAX_BODY_BYTES = 64 * 1024
-M = TypeVar("M", bound=BaseModel)
 
 
 def make_app(name: str) -> Flask:
@@ -41,10 +42,6 @@ def make_app(name: str) -> Flask:
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
         return answer(error)
-
-    @app.errorhandler(ValidationError)
-    def not_valid(error: ValidationError) -> Response:
-        return answer(invalid([dict(item) for item in error.errors()]))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -79,17 +76,16 @@ def answer(problem: Problem) -> Response:
 
 
 def read_body(model: type[M]) -> M:
-    """The request's JSON body. Raises Problem 400, 415 or ValidationError."""
+    """The request's JSON body. Raises Problem 400, 415 or 422."""
+    from shared.checking import from_json
+
     if request.mimetype != "application/json":
         raise Problem(415, "the body must be application/json")
-    try:
-        return model.model_validate_json(unambiguous(request.get_data()))
-    except ValidationError as error:
-        if any(item["type"] == "json_invalid" for item in error.errors()):
-            raise Problem(400, "the body is not JSON") from error
-        raise
+    return from_json(model, unambiguous(request.get_data()))
 
 
 def read_query(model: type[M]) -> M:
-    """The query string. Raises ValidationError."""
-    return model.model_validate(request.args.to_dict() if request.query_string else {})
+    """The query string. Raises Problem 422."""
+    from shared.checking import from_values
+
+    return from_values(model, request.args.to_dict() if request.query_string else {})
