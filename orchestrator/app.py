@@ -329,7 +329,7 @@ class App:
         for event in first:
             bus.emit(event)
         try:
-            with linux.ahead():
+            with linux.ahead(), procfs.held(self.lab.mark):
                 result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,9 +140,40 @@ def sandboxes(mark: str) -> list[Sandbox]:
     The waiter and pid 1 of a sandbox are bubblewrap itself, whose environment stays as it
     was given (PostgreSQL and nginx overwrite theirs). No file of ours is needed for this.
     """
+    held_now = _held.get()
+    if held_now is not None and mark.startswith(held_now.prefix) and mark not in held_now.marks:
+        return []
     if is_looking():  # then one walk serves all who look
         return once("sandboxes", _all_sandboxes).get(mark, [])
     return _all_sandboxes(mark).get(mark, [])
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Of which sandboxes it is known which may be there."""
+
+    prefix: str
+    marks: set[str]
+
+
+_held: ContextVar[_Held | None] = ContextVar("held", default=None)
+
+
+@contextlib.contextmanager
+def held(prefix: str) -> Iterator[None]:
+    """For the length of the block nobody but us starts sandboxes whose marks begin so: those that
+    do not run at its beginning are not looked for before `starts` has named them."""
+    token = _held.set(_Held(prefix, {*_all_sandboxes(prefix)}))
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def starts(mark: str) -> None:
+    """From now on there may be a sandbox of that mark."""
+    if held_now := _held.get():
+        held_now.marks.add(mark)
 
 
 def sandboxes_below(prefix: str) -> list[Sandbox]:

@@ -156,6 +156,7 @@ class Program:
             listener=socket,
             nice=self.nice,
         )
+        procfs.starts(self.mark)
         started = await child.start(
             self.node,
             sandbox,
