@@ -16,6 +16,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 GONE = frozenset("ZXx")  # zombie and dead: nothing of it runs any more
 
 STOPPED = b"T"
+FAULTS_OF_CHILDREN = 8  # cminflt, in fields behind the name: proc_pid_stat(5)
 READ_BYTES = 4096
 NAME_BYTES = 64  # of /proc/PID/comm: 15 of a program's, more of a kernel thread's
 
@@ -104,6 +105,18 @@ def children(pid: int) -> list[int]:
     except (FileNotFoundError, ProcessLookupError):
         return []
     return found
+
+
+def is_done(pid: int) -> bool:
+    """Whether that pid 1 of a sandbox has had programs and has none any more. One that never had
+    any is about to begin: it has waited for no child, of which each has faults."""
+    if children(pid):
+        return False
+    try:
+        text = read(f"{PROC}/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return text[text.rindex(b")") + 2 :].split()[FAULTS_OF_CHILDREN] != b"0"
 
 
 def descendants(pid: int) -> list[int]:

@@ -221,7 +221,7 @@ class Service:
             inode = namespace.stat().st_ino if namespace.exists() else 0
             if inits[0].netns != inode:
                 return Observation(State.PARTIAL, "it lives in a namespace that has lost its name")
-        if len(found) == len(inits) or not procfs.children(inits[0].pid):
+        if len(found) == len(inits) or procfs.is_done(inits[0].pid):
             # The waiter outside ends with the program; workers that it left may live on inside.
             return Observation(State.PARTIAL, "its program has ended")
         if lost := self.program.lost_data(inits[0].pid):
