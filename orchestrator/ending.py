@@ -32,7 +32,7 @@ def code_of(command: Callable[[], int]) -> int:
         if error.errno not in DISK_ERRORS:
             return _bug(error)
         where = f": {error.filename}" if error.filename else ""
-        say(f"orchestrator: the disk does not do it: {error.strerror}{where}", err=True)
+        say(f"orchestrator: the disk refuses: {error.strerror}{where}", err=True)
         say("  mend: make room, or see what `df` and `dmesg` say", err=True)
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort
