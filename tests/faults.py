@@ -144,6 +144,12 @@ FAULTS: dict[str, Fault] = {
         "postgres-db", "ip", "addr", "del", "10.0.0.60/16", "dev", "veth-pg"
     ),
     "default route of api-gateway removed": within("api-gateway", "ip", "route", "del", "default"),
+    "route of redis-cache to its network removed": within(
+        "redis-cache", "ip", "route", "del", "10.0.0.0/16"
+    ),
+    "the host's route to the network removed": on_host(
+        "ip", "route", "del", "10.0.0.0/16", "dev", "br-app"
+    ),
     "address of the bridge removed": on_host("ip", "addr", "del", "10.0.0.1/16", "dev", "br-app"),
     "bridge set down": on_host("ip", "link", "set", "br-app", "down"),
     "bridge deleted": on_host("ip", "link", "delete", "br-app"),

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from orchestrator.diagnosis.findings import Finding, Verdict
-from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.bridge import MTU, Bridge
 from orchestrator.kernel.guard import Guard
 from orchestrator.kernel.iptables import Tables
 from orchestrator.kernel.nat import Nat
 from orchestrator.kernel.neighbours import Neighbour
 from orchestrator.kernel.netlink import Snapshot
 from orchestrator.kernel.policy import Policy
-from orchestrator.kernel.veth import DEFAULT, FORWARDING, MTU, Veth
+from orchestrator.kernel.veth import DEFAULT, FORWARDING, Veth
 from orchestrator.resource import Observation, State
 
 PORT_STATES = ("disabled", "listening", "learning", "forwarding", "blocking")  # linux/if_bridge.h

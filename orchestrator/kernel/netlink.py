@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 
 from orchestrator.kernel import channel
@@ -44,6 +44,11 @@ class Snapshot:
         """The addresses of a link."""
         link = self.links.get(name)
         return self.addresses.get(link.index, []) if link else []
+
+    def reaches(self, network: IPv4Network, index: int) -> bool:
+        """Whether there is a route to that network on that link itself."""
+        wanted = Route(network, None, index)
+        return wanted in self.routes
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ NLM_F_ACK, NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x4, 0x100, 0x200, 0x400
 CREATE = NLM_F_CREATE | NLM_F_EXCL
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE, RTM_GETROUTE = 20, 22, 24, 26
-RT_TABLE_MAIN, RTN_UNICAST, RTPROT_BOOT = 254, 1, 3
+RT_TABLE_MAIN, RT_SCOPE_LINK, RTN_UNICAST, RTPROT_KERNEL, RTPROT_BOOT = 254, 253, 1, 2, 3
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 RTEXT_FILTER_SKIP_STATS = 0x8
 
@@ -37,7 +37,7 @@ IFLA_BRPORT_STATE, IFLA_BRPORT_MODE = 1, 4
 VETH_INFO_PEER = 1  # linux/veth.h
 
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_METRICS = 1, 4, 5, 8
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS = 1, 4, 5, 7, 8
 RTAX_MTU = 2
 
 ETHERNET_MTU = 1500  # linux/if_ether.h: ETH_DATA_LEN
@@ -212,6 +212,19 @@ def set_default_route(index: int, gateway: IPv4Address, *, mtu: int) -> Request:
     body += attribute(RTA_METRICS, _number(RTAX_MTU, mtu))
     flags = NLM_F_CREATE | NLM_F_REPLACE
     return _change(f"set default route via {gateway}", RTM_NEWROUTE, flags, body)
+
+
+def set_link_route(index: int, address: IPv4Interface) -> Request:
+    """The route to the network of an address, as the kernel makes it with the address."""
+    network = address.network
+    body = RTMSG.pack(
+        socket.AF_INET, network.prefixlen, 0, 0, RT_TABLE_MAIN, RTPROT_KERNEL, RT_SCOPE_LINK,
+        RTN_UNICAST, 0,
+    )  # fmt: skip
+    body += attribute(RTA_DST, network.network_address.packed) + _number(RTA_OIF, index)
+    body += attribute(RTA_PREFSRC, address.ip.packed)
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    return _change(f"set route to {network}", RTM_NEWROUTE, flags, body)
 
 
 def get_link(name: str) -> Request:

@@ -13,6 +13,7 @@ from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError, TransientError
 from orchestrator.events import Outcome
 from orchestrator.kernel import sysctl
+from orchestrator.kernel.bridge import MTU
 from orchestrator.kernel.netlink import Like, Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import (
     ETHERNET_MTU,
@@ -24,17 +25,16 @@ from orchestrator.kernel.rtnetlink import (
     set_default_route,
     set_hairpin,
     set_link,
+    set_link_route,
 )
 from orchestrator.resource import Observation, State
 
 DEFAULT = IPv4Network("0.0.0.0/0")
 FORWARDING = 3  # BR_STATE_FORWARDING of linux/if_bridge.h
 FORWARDING_DEADLINE_S = 5.0
-# Bytes. Between services lies nothing but memory: what is larger than a frame of Ethernet's would
-# have to be cut up and acknowledged for nothing. With its header it still fits into what is sent
-# at once (gso_max_size, 65536). A bridge takes the least of its ports. On the way out packets are
-# as large as before, and so is what others are told that they may send (MSS).
-MTU, MTU_OUTSIDE = 65520, ETHERNET_MTU
+# Bytes. On the way out packets are as large as on an Ethernet, and so is what others are told that
+# they may send (MSS).
+MTU_OUTSIDE = ETHERNET_MTU
 
 Ends = tuple[Link | None, list[Link]]  # in the namespace: by the name, and renamed ones
 
@@ -138,6 +138,8 @@ class Veth:
             wrong.append(f"{self.inner} is down")
         if self.address not in inside.of(self.inner):
             wrong.append(f"address {self.address} is missing")
+        elif inner.up and not inside.reaches(self.address.network, inner.index):
+            wrong.append(f"route to {self.address.network} is missing")
         if self.gateway is not None and not self._has_route(inside, inner.index):
             wrong.append(f"default route via {self.gateway} is missing")
         if not wrong and outer.port_state != FORWARDING:
@@ -229,6 +231,7 @@ class Veth:
             requests.append(add_address(index, self.address))
         mac = self.mac if inner is not None and inner.mac != self.mac else None
         requests.append(set_link(index, alias=self.mark, mac=mac, mtu=MTU, up=True))
+        requests.append(set_link_route(index, self.address))
         if self.gateway is not None and not self._has_route(inside, index):
             requests.append(set_default_route(index, self.gateway, mtu=MTU_OUTSIDE))
         await self.netlink.apply(self.name, "ensure", requests, self.namespace)

@@ -11,7 +11,7 @@ import pytest
 from attempts import listeners
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, eventually
 
-from orchestrator.kernel.veth import MTU
+from orchestrator.kernel.bridge import MTU
 from orchestrator.linux import NETNS_DIR, inside
 
 HEADERS, OPTIONS = 40, 12  # bytes of IPv4 and TCP, and of TCP's timestamps (RFC 7323)
@@ -74,7 +74,7 @@ def test_what_is_larger_than_a_packet_is_cut_on_the_way_out(
 
 
 @pytest.mark.parametrize(
-    ("link", "namespace"), [("veth-redis", ".redis-cache"), ("veth-redis-br", "")]
+    ("link", "namespace"), [("veth-redis", ".redis-cache"), ("veth-redis-br", ""), ("br-app", "")]
 )
 def test_another_mtu_is_put_back(watched: World, link: str, namespace: str) -> None:
     where = f"{watched.host}{namespace}"

@@ -41,6 +41,8 @@ EXPECTED: dict[str, tuple[str, str, str]] = {
     "veth of redis-cache deleted": ("redis-cache", "link", "veth:redis-cache"),
     "address of postgres-db removed": ("postgres-db", "link", "veth:postgres-db"),
     "default route of api-gateway removed": ("api-gateway", "route", "veth:api-gateway"),
+    "route of redis-cache to its network removed": ("redis-cache", "link", "veth:redis-cache"),
+    "the host's route to the network removed": ("redis-cache", "route", "bridge:br-app"),
     "address of the bridge removed": ("postgres-db", "bridge", "bridge:br-app"),
     "bridge set down": ("order-service", "bridge", "bridge:br-app"),
     "bridge deleted": ("api-gateway", "bridge", "bridge:br-app"),

@@ -12,13 +12,13 @@ import pytest
 from orchestrator.diagnosis import network, transport
 from orchestrator.diagnosis.network import Counted, Shell, Way
 from orchestrator.diagnosis.transport import Attempt, Member, Outcome, Running
-from orchestrator.kernel.bridge import Bridge
+from orchestrator.kernel.bridge import MTU, Bridge
 from orchestrator.kernel.iptables import parse
 from orchestrator.kernel.listening import Listening
 from orchestrator.kernel.neighbours import Neighbour
 from orchestrator.kernel.netlink import Netlink, Snapshot
 from orchestrator.kernel.rtnetlink import Link, Route
-from orchestrator.kernel.veth import DEFAULT, MTU, Veth
+from orchestrator.kernel.veth import DEFAULT, Veth
 from orchestrator.processes.probes import Answer
 from orchestrator.resource import Observation, State
 
