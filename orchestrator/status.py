@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,10 +33,20 @@ class NodeStatus:
 
 
 def node_status(
-    app: App, name: str, seen: Observation, past: NodeHistory, *, busy: bool
+    app: App,
+    name: str,
+    seen: Observation,
+    past: NodeHistory,
+    *,
+    busy: bool,
+    well: Collection[str],
 ) -> NodeStatus:
     """Observation wins over memory: the journal only tells how it came about, and, while a
-    run is on (`busy`), how far it is. A run that was killed stays half-way in the journal."""
+    run is on (`busy`), how far it is. A run that was killed stays half-way in the journal.
+
+    What a check found is of the past, and says nothing of now where not all that it needs is
+    `well`.
+    """
     kind, _, short = name.partition(":")
     pid, uptime_s, address = None, None, None
     if kind == "service":
@@ -49,7 +59,9 @@ def node_status(
     in_run = busy and past.state in ("queued", "starting", "probing", "backoff", "stopping")
     if seen.state is State.PRESENT:
         state = past.state if in_run else "ready"
-        if kind == "check" and past.state not in ("ready", "failed"):
+        if kind == "check" and not (
+            past.state in ("ready", "failed") and app.nodes[name].needs.keys() <= {*well}
+        ):
             state = "unknown"
     elif seen.state is State.ABSENT:
         state = past.state if past.state in ("failed", "skipped") or in_run else "down"
@@ -88,9 +100,10 @@ def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
     busy = is_held(app.lab)
     past = nodes(journal.read(app.lab.journal).records)
     present = resident.find(app.lab)
+    well = {name for name, seen in observed.items() if seen.state is State.PRESENT}
     with one_look():
         rows = [
-            node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy)
+            node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy, well=well)
             for name, seen in observed.items()
         ]
     pid = present.pid if present else None

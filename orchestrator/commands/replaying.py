@@ -151,8 +151,8 @@ def _announce(found: dict[str, Any], *, dry_run: bool, as_json: bool) -> bool:
         say(f"connections that break: {breaking}")
     elif touched:
         say("connections that break: none")
-    if not touched and not dry_run:
-        say("nothing is broken, nothing was touched")
+    if not touched:
+        say("nothing is broken" if dry_run else "nothing is broken, nothing was touched")
     return bool(touched) and not dry_run
 
 

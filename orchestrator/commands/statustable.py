@@ -43,9 +43,12 @@ def show(
     quiet = [row for row in rows if row not in shown]
     for line in _table([HEAD, *(_cells(row, everything=everything) for row in shown)]):
         say(line)
+    # Where nothing is up it goes without saying that nothing else is.
+    is_up = any(row["state"] != "down" for row in shown if row["node"].startswith("service:"))
     for row in quiet:
-        if row["state"] not in ("ready", "down"):
-            say(f"{row['node']}: {row['state']}: {clean(row['detail'] or row['last_error'])}")
+        if row["state"] not in (("ready",) if is_up else ("ready", "down")):
+            why = clean(row["detail"] or row["last_error"])
+            say(": ".join(filter(None, (row["node"], row["state"], why))))
     ready = sum(row["state"] == "ready" for row in quiet)
     if quiet:
         say(f"and {ready} of {len(quiet)} other nodes ready (--all shows them)")

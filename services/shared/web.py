@@ -85,7 +85,10 @@ def read_body(model: type[M]) -> M:
 
 
 def read_query(model: type[M]) -> M:
-    """The query string. Raises Problem 422."""
+    """The query string. Raises Problem 422, also for what could be read in two ways."""
     from shared.checking import from_values
 
+    if twice := [name for name, values in request.args.lists() if len(values) > 1]:
+        errors = [{"field": name, "message": "given more than once"} for name in twice]
+        raise Problem(422, "the request is not valid", errors=errors)
     return from_values(model, request.args.to_dict() if request.query_string else {})

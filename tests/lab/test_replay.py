@@ -125,6 +125,7 @@ def test_replay_of_a_namespace_takes_its_service_along(shop: World) -> None:
 
 def test_replay_without_a_name_mends_what_is_broken_and_only_that(shop: World) -> None:
     assert "nothing is broken" in shop.orchestrator("replay").ok().out
+    assert "nothing is broken" in shop.orchestrator("replay", "--dry-run").ok().out
     before = identities(shop)
     shop.on_host("ip", "link", "delete", "veth-redis-br").ok()
     shop.kill("order-service")
@@ -134,6 +135,9 @@ def test_replay_without_a_name_mends_what_is_broken_and_only_that(shop: World) -
         if line.startswith(":ORC-") and line.split()[0].endswith("-PRE")
     )
     shop.on_host("iptables", "-t", "nat", "-F", chain).ok()
+    # What is missing is named, and what a check once found says nothing of now.
+    assert "\nveth:redis-cache: down\n" in shop.orchestrator("status").ok().out
+    assert shop.node_states()["check:storefront"] == "unknown"
     done = shop.orchestrator("replay").ok()
     assert "0 disturbed" in done.out
     after = identities(shop)

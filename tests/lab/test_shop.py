@@ -183,6 +183,8 @@ def test_stock_is_never_oversold(shop: World) -> None:
         (422, "/api/orders?limit=0&customer_id=1", ()),
         (422, "/api/orders", ()),
         (422, "/api/products?limit=x", ()),
+        (422, "/api/products?limit=1&limit=2", ()),
+        (422, "/api/orders?customer_id=a&customer_id=b", ()),
         (401, "/api/cart", ()),
         (401, "/api/cart", ("-H", b"X-Session-Id: \xff".decode("utf-8", "surrogateescape"))),
         (400, "/api/products/%00", ()),
