@@ -45,7 +45,7 @@ def loopback(directory: Path) -> Path:
         services[name].pop("outbound", None)  # the namespace's
         services[name]["namespace"] = "nginx-lb"
     orders = services["order-service"]  # beside the product service it needs a port of its own
-    orders["command"] = ["5001" if word == "5000" else word for word in orders["command"]]
+    orders["environment"]["PORT"] = "5001"
     orders["readiness"]["tcp"] = orders["readiness"]["http"]["port"] = 5001
     services["api-gateway"]["environment"]["ORDER_URL"] = "http://order-service:5001"
     services["nginx-lb"]["environment"] = dict(FAST_CLIENT)
