@@ -225,8 +225,7 @@ def test_job_that_failed_is_named_with_its_log(lab: World, stack: Path, why: Why
     failing = '[sh, -c, "echo out of cheese >&2; exit 3"]\n    retry: {attempts: 1}'
     stack.write_text(text.replace('["true"]', failing))
     try:
-        client = lab.sandbox_pids("client")
-        run("kill", "-9", *map(str, client)).ok()
+        lab.kill("client")
         assert lab.orchestrator("up", stack=stack).code == 1
         found = why("client")
         assert (first(found)["layer"], first(found)["node"]) == ("job", "job:prepare")
