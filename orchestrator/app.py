@@ -149,12 +149,12 @@ class App:
         if bus := self._current.get("bus"):
             bus.emit(event)
 
-    async def check(self) -> None:
-        """Raises HostError with whatever stands in the way of `up`."""
+    async def check(self) -> list[str]:
+        """What is worth a word before `up`. Raises HostError with whatever stands in its way."""
         require_root()
         require_here(self.lab)
         with one_look():
-            await check_host(self.stack, self.lab, self.compiler, self.nodes)
+            return await check_host(self.stack, self.lab, self.compiler, self.nodes)
 
     async def up(
         self,
@@ -182,7 +182,8 @@ class App:
             return await finish(self, left, sights, complain=complain)
 
         async with lock(self.lab, "up", patience_s=PATIENCE_S) as held:
-            await self.check()
+            for note in await self.check():
+                complain(note)
             make_directory(self.lab.state_dir)
             return await (supervisor or Attendance()).around(held, work)
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "prepare": ("prepare", "Make what every new lab needs, once for this machine."),
     "doctor": ("check", "Check this host: kernel, tools, ports, overlaps, each with its mend."),
     "audit": ("audit", "Check live processes and servers for rights that they must not have."),
-    "verify": ("check", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
+    "verify": ("verify", "Prove the platform: namespaces, bridge, pings, NAT, ports, flows."),
     "why": ("why", "Why a node does not answer: the first broken layer, with the evidence."),
     "graph": ("draw", "The dependency graph."),
     "topology": ("draw", "The network as the kernel has it now."),

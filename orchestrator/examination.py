@@ -141,14 +141,16 @@ async def _claims(app: App, *, can_read_rules: bool) -> list[Finding]:
     found = [fail("subnets", reason, mend) for reason, mend in overlaps]
     found = found or [ok("subnets", f"{', '.join(app.stack.networks)}: routed by nobody else")]
     ports = sorted(port.host for each in app.stack.services.values() for port in each.ports)
+    same: list[str] = []
     if can_read_rules:
-        taken = await taken_ports(app.stack, app.lab)
+        taken, same = await taken_ports(app.stack, app.lab)
     else:
         mend = "stop that program, or publish another port"
         taken = [(f"port {port} is taken by {who}", mend) for port, who in listeners(ports).items()]
     listed = ", ".join(map(str, ports)) or "none"
     found += [fail("ports", reason, mend) for reason, mend in taken]
-    found += [] if taken else [ok("ports", f"published: {listed}; nobody else's")]
+    found += [ok("ports", text) for text in same]
+    found += [] if taken or same else [ok("ports", f"published: {listed}; nobody else's")]
     if os.geteuid() == 0:
         foreign = [fail("names", reason, mend) for reason, mend in await foreign_names(app.nodes)]
         found += foreign or [ok("names", "no link or namespace of others has a name of ours")]

@@ -32,20 +32,24 @@ PACKAGES = {
 }
 
 
-async def check_host(stack: Stack, lab: Lab, compiler: Compiler, nodes: Mapping[str, Node]) -> None:
-    """Raises HostError with everything that stands in the way."""
+async def check_host(
+    stack: Stack, lab: Lab, compiler: Compiler, nodes: Mapping[str, Node]
+) -> list[str]:
+    """What is worth a word. Raises HostError with everything that stands in the way."""
     problems = [
         *missing_programs(stack, compiler),
         *unreadable_directory(compiler.directory),
         *overlapping_routes(stack, lab, compiler.netlink.snapshot()),
     ]
+    same: list[str] = []
     if not problems:
-        problems += await taken_ports(stack, lab)
-        problems += await foreign_names(nodes)
+        taken, same = await taken_ports(stack, lab)
+        problems += [*taken, *await foreign_names(nodes)]
     if problems:
         reasons = "\n".join(reason for reason, _ in problems)
         mends = "; ".join(dict.fromkeys(mend for _, mend in problems))
         raise HostError(reasons, mend=mends)
+    return same
 
 
 def missing_programs(stack: Stack, compiler: Compiler) -> list[tuple[str, str]]:
@@ -96,25 +100,32 @@ def overlapping_routes(stack: Stack, lab: Lab, host: Snapshot) -> list[tuple[str
     return found
 
 
-async def taken_ports(stack: Stack, lab: Lab) -> list[tuple[str, str]]:
-    """Published ports on which the host already answers, or which others redirect."""
+async def taken_ports(stack: Stack, lab: Lab) -> tuple[list[tuple[str, str]], list[str]]:
+    """Published ports on which the host already answers, or which others redirect, with the mend;
+    and rules of others that lead just where ours do, which are in nobody's way."""
     published = {
-        port.host: name for name, service in stack.services.items() for port in service.ports
+        port.host: (name, f"{stack.address_of(name)}:{port.service}")
+        for name, service in stack.services.items()
+        for port in service.ports
     }
     if not published:
-        return []
-    found = []
+        return [], []
+    found, same = [], []
     for port, owner in sorted(listeners(published).items()):
-        mend = f"stop that program, or publish another port for {published[port]}"
+        mend = f"stop that program, or publish another port for {published[port][0]}"
         found.append((f"port {port} of this host is taken by {owner}", mend))
     for rule in (await iptables.save()).rules:
         if f'"{lab.mark} ' in rule.line:
             continue
-        for port in published:
-            if redirects(rule.line, port):
-                mend = f"remove that rule, or publish another port for {published[port]}"
+        for port, (name, place) in published.items():
+            if not redirects(rule.line, port):
+                continue
+            if re.search(rf" --to-destination {re.escape(place)}(?: |$)", rule.line):
+                same.append(f"port {port} is led to {name} by another rule too: {rule.line}")
+            else:
+                mend = f"remove that rule, or publish another port for {name}"
                 found.append((f"port {port} is already redirected by: {rule.line}", mend))
-    return found
+    return found, same
 
 
 async def foreign_names(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:

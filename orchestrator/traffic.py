@@ -29,11 +29,12 @@ ECHO_REPLY, ECHO_REQUEST = 0, 8  # RFC 792
 ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
 PING_S, PINGS = 1.0, 2  # a lost packet is asked for again: two cores drop some under load
 CONNECT_S = 5.0
-COMMAND_S = 20.0  # with room for a host under load
+COMMAND_S = 5.0
 
 # RFC 5737, TEST-NET-3: addresses for documentation, nobody's on any network.
 OUTSIDE_NET = IPv4Network("203.0.113.0/24")
 HOST_SIDE, OUTSIDE = IPv4Interface("203.0.113.1/24"), IPv4Interface("203.0.113.2/24")
+OUTSIDE_PORT = 65000  # none that a stack would name
 HOST_LINK, OUTSIDE_LINK = "veth-outside", "veth-outside-in"
 CARRIER_DEADLINE_S = 5.0
 
@@ -174,10 +175,10 @@ def knock_command(address: IPv4Address, port: int, http: HttpProbe | None) -> st
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """A neighbour of the lab's host that is none of its own; `path` is its namespace."""
+    """A neighbour of the lab's host that is none of its own; `path` is its namespace. On its
+    port it tells whoever connects which address it came from."""
 
     path: Path
-    port: int  # tells whoever connects which address it came from
 
     async def echo(self, namespace: Path) -> Answer:
         """Whether the outside answers a ping from there."""
@@ -193,7 +194,7 @@ class Outside:
         try:
             with open_socket(namespace, socket.SOCK_STREAM) as channel:
                 async with asyncio.timeout(CONNECT_S):
-                    await loop.sock_connect(channel, (str(OUTSIDE.ip), self.port))
+                    await loop.sock_connect(channel, (str(OUTSIDE.ip), OUTSIDE_PORT))
                     source = (await _read(channel)).strip()
         except TimeoutError:
             return Answer(False, f"no answer within {CONNECT_S:g} s")
@@ -236,10 +237,10 @@ async def outside(lab: Lab, netlink: Netlink) -> AsyncIterator[Outside]:
         _connect(lab, netlink, namespace, path)
         await _carrier(netlink)
         listener = undo.enter_context(open_socket(path, socket.SOCK_STREAM))
-        listener.bind((str(OUTSIDE.ip), 0))
+        listener.bind((str(OUTSIDE.ip), OUTSIDE_PORT))
         server = await asyncio.start_server(_tell_source, sock=listener)
         undo.callback(server.close)
-        yield Outside(path, listener.getsockname()[1])
+        yield Outside(path)
 
 
 async def _tell_source(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

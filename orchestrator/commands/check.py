@@ -1,11 +1,9 @@
-"""`validate`, `schema`, `doctor`, `verify`, `completion`: what can be known before and after."""
+"""`validate`, `schema`, `doctor`, `completion`: what can be known before and after."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +13,12 @@ import click
 from orchestrator.commands.options import FilePath, target_options
 from orchestrator.commands.target import Target, is_terminal
 from orchestrator.commands.telling import tell
-from orchestrator.errors import INTERRUPTED, HostError, OrchestratorError, SpecError
+from orchestrator.errors import HostError, OrchestratorError, SpecError
 from orchestrator.hints import hinted
 from orchestrator.terminal import counted
 
 if TYPE_CHECKING:
     from orchestrator.app import App
-    from orchestrator.verify import Row
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -88,7 +85,7 @@ def doctor(target: Target, as_json: bool) -> None:
     else:
         width = max(len(each.check) for each in findings)
         for each in findings:
-            click.echo(f"{_word(each.level)}  {each.check:{width}}  {each.found}")
+            click.echo(f"{coloured(each.level)}  {each.check:{width}}  {each.found}")
             if each.mend:
                 click.echo(f"{'':4}  {'':{width}}  mend: {hinted(each.mend)}")
         warned = sum(each.level is Level.WARN for each in findings)
@@ -111,63 +108,7 @@ def _on_host(target: Target) -> tuple[App | None, str, int]:
         return app, error.reason if app.lab.host else "", HostError.exit_code
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="The rows as JSON.")
-@click.option(
-    "--outside",
-    is_flag=True,
-    help="Also build a temporary outside (203.0.113.0/24) and prove NAT and clients with it.",
-)
-@target_options
-def verify(target: Target, as_json: bool, outside: bool) -> None:
-    """Prove the platform: namespaces, bridge, pings, names, ports, NAT, API flows.
-
-    Each row says what was seen and which command shows the same. Exit code 1 if one fails.
-    """
-    app = target.enter()
-    begun = time.monotonic()
-    try:
-        rows = asyncio.run(_verified(app, outside=outside))
-    except asyncio.CancelledError:
-        sys.exit(INTERRUPTED)
-    failed = [row for row in rows if not row.passed]
-    if as_json:
-        listed = [asdict(row) for row in rows]
-        tell({"passed": not failed, "rows": listed})
-    else:
-        _show(rows)
-        text = f"{len(rows) - len(failed)} of {len(rows)} proven"
-        click.echo(f"{text} in {time.monotonic() - begun:.2f} s")
-        if failed and not app.lab.run_dir.exists():
-            click.echo(hinted("nothing is up: `orchestrator up` first"), err=True)
-    if failed:
-        sys.exit(1)
-
-
-async def _verified(app: App, *, outside: bool) -> list[Row]:
-    """All rows; SIGTERM ends it as Ctrl-C does, so that nothing temporary stays."""
-    from orchestrator.verify import Verification
-
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return [row async for row in Verification(app).rows(with_outside=outside)]
-
-
-def _show(rows: list[Row]) -> None:
-    """The table; the commands stand last, since they are long."""
-    groups = max(len(row.group) for row in rows)
-    names = max(len(row.name) for row in rows)
-    seen = min(40, max(len(row.evidence) for row in rows))
-    for row in rows:
-        word = _word("ok" if row.passed else "fail")
-        left = f"{word}  {row.group:{groups}}  {row.name:{names}}  {row.evidence:{seen}}"
-        click.echo(f"{left}  $ {row.command}")
-        for detail in row.details:
-            click.echo(f"{'':{4 + 2 + groups + 2}}{detail}")
-
-
-def _word(level: str) -> str:
+def coloured(level: str) -> str:
     """ok, warn or fail, four wide; coloured for people."""
     colour = {"ok": "green", "warn": "yellow", "fail": "red"}[level]
     return click.style(f"{level:4}", fg=colour) if is_terminal() else f"{level:4}"

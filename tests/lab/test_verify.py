@@ -179,3 +179,19 @@ def test_foreign_link_of_that_name_is_not_touched(pair: World) -> None:
     assert done.code == 3
     assert f"link {LINK} exists and belongs to somebody else" in done.err
     assert LINK in links(pair)
+
+
+def test_rows_appear_while_others_are_waited_for(pair: World) -> None:
+    pair.on_host("ip", "link", "set", "veth-cache-br", "down").ok()
+    process = pair.start("verify", stack=stack_of(pair))
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert process.poll() is None, "it was at its end before its first row was seen"
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert first.startswith("ok    namespace")
+    assert "fail  service    cache" in rest
+    assert rest.splitlines()[-1].partition(" in ")[0].endswith(" proven")

@@ -1,0 +1,73 @@
+"""Questions that prove something, asked at once and each within a bound; every answer is told as
+it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.processes.probes import Answer
+
+AT_ONCE = 64  # packets and connections under way; a stack of 1,000 services has 999,000 pairs
+LIMIT_S = 6.0  # of any question; each has a bound of its own below it, and words for that
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was seen."""
+
+    passed: bool
+    evidence: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing proven or not, with what was seen and the command that shows the same."""
+
+    group: str
+    name: str
+    passed: bool
+    evidence: str
+    command: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing to prove; no two have the same group and name."""
+
+    group: str
+    name: str
+    command: str
+    ask: Callable[[], Awaitable[Finding | Answer]]
+
+    async def row(self) -> Row:
+        """Its answer; none within the limit and an error of the system are answers too."""
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                found = await self.ask()
+        except TimeoutError:
+            found = Finding(False, f"no answer within {LIMIT_S:g} s")
+        except OSError as error:
+            found = Finding(False, error.strerror or str(error))
+        except OrchestratorError as error:
+            found = Finding(False, str(error))
+        if isinstance(found, Answer):
+            found = Finding(found.passed, found.text)
+        return Row(self.group, self.name, found.passed, found.evidence, self.command, found.details)
+
+
+async def ask_all(questions: Iterable[Question], show: Callable[[Row], None]) -> None:
+    """Shows every answer as it comes, a bounded number being asked at once."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(question: Question) -> None:
+        async with slots:
+            show(await question.row())
+
+    async with asyncio.TaskGroup() as group:
+        for question in questions:
+            group.create_task(one(question))
