@@ -27,6 +27,11 @@ class Condition(StrEnum):
     COMPLETED = "completed"
     BESIDE = "beside"  # starts without it, is ready only once it is: overlaps the two starts
 
+    def __reduce_ex__(self, _: object) -> tuple[type[Condition], tuple[str]]:
+        """By value on every Python: 3.11.2, Debian's, pickles members as calls of getattr, which
+        nobody who reads pickles with care can allow (known.py)."""
+        return Condition, (self.value,)
+
 
 class Network(Plain):
     """A bridge; its key is the bridge's name."""
