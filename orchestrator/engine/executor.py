@@ -94,7 +94,8 @@ class Executor:
         what was reached is emitted; then CancelledError goes on to the caller.
         """
         needs = _ordered(self._nodes, action)
-        slots = Slots(self._max_workers)
+        # What takes links away does so for all that ask in one turn.
+        slots = Slots(self._max_workers, together=action is Action.REMOVE)
         run = _Run(self._nodes, needs, action, rebuild, self._emit, slots, self._sleep)
         return await run.to_end()
 
@@ -134,31 +135,66 @@ class _Run:
             name: [need for need, stage in stages.items() if stage is Stage.BESIDE]
             for name, stages in needs.items()
         }
-        self._settled = {name: asyncio.Event() for name in needs}
-        self._reached: asyncio.Queue[tuple[str, Stage | None]] = asyncio.Queue()
+        self._settled = {need: asyncio.Event() for them in self._beside.values() for need in them}
+        self._queued: dict[str, None] = {}  # released, without a slot so far
+        self._steps = asyncio.TaskGroup()
+        self._ended = asyncio.Event()
         self._result = Result()
 
     async def to_end(self) -> Result:
-        released_by = ""
-        async with asyncio.TaskGroup() as steps:
-            while self._plan:
-                for name in self._plan.take_ready():
-                    steps.create_task(self._step(name, released_by), name=name)
-                name, stage = await self._reached.get()
-                released_by = name
-                if stage is not None:
-                    self._plan.reach(name, stage)
-                elif self._action is Action.REMOVE:
-                    self._plan.reach(name, Stage.READY)  # the rest is still to be taken away
-                else:
-                    self._skip(self._plan.fail(name))
+        async with self._steps:
+            self._release("")
+            try:
+                await self._ended.wait()
+            except asyncio.CancelledError:
+                self._cancel_queued()
+                raise
         return self._result
+
+    def _release(self, by: str) -> None:
+        """Whatever has all that it needs asks for a slot, and begins once it has one."""
+        for name in self._plan.take_ready():
+            self._queued[name] = None
+            self._emit(StepQueued(name, 1, by))
+            self._slots.ask(self._weights[name], partial(self._begin, name))
+        if not self._plan:
+            self._ended.set()
+
+    def _begin(self, name: str) -> None:
+        if name in self._queued:
+            del self._queued[name]
+            self._steps.create_task(self._step(name), name=name)
+
+    def _cancel_queued(self) -> None:
+        while self._queued:
+            name, _ = self._queued.popitem()
+            self._emit(StepGivenUp(name, 1, Cause.CANCELLED))
+            self._cancelled(name, 1)
+
+    def _cancelled(self, name: str, attempt: int) -> None:
+        self._result.outcomes[name] = Outcome.CANCELLED
+        self._settle(name)
+        self._emit(StepFinished(name, self._action, Outcome.CANCELLED, attempt, ""))
+
+    def _reach(self, name: str, stage: Stage | None) -> None:
+        """The node has come to that stage, or to none any more."""
+        if stage is not None:
+            self._plan.reach(name, stage)
+        elif self._action is Action.REMOVE:
+            self._plan.reach(name, Stage.READY)  # the rest is still to be taken away
+        else:
+            self._skip(self._plan.fail(name))
+        self._release(name)
+
+    def _settle(self, name: str) -> None:
+        if name in self._settled:
+            self._settled[name].set()
 
     def _skip(self, lost: Mapping[str, str]) -> None:
         for name, need in lost.items():
             self._result.outcomes[name] = Outcome.SKIPPED
             self._result.skipped[name] = need
-            self._settled[name].set()
+            self._settle(name)
             reason = str(_NeedLostError(need))
             self._emit(StepFinished(name, self._action, Outcome.SKIPPED, 0, reason))
 
@@ -174,19 +210,21 @@ class _Run:
                 raise _NeedLostError(need)
         return last
 
-    async def _step(self, name: str, released_by: str) -> None:
-        """One node to its end. Catches what may go wrong with the world; a bug goes through."""
+    async def _step(self, name: str) -> None:
+        """One node to its end, from its first slot on. Catches what may go wrong with the world;
+        a bug goes through."""
         anew = name in self._rebuild
-        join = partial(self._companions, name)
-        step = _Step(self._nodes[name], self._action, anew, self._emit, self._reached, join)
-        weight = self._weights[name]
+        join = partial(self._companions, name) if self._beside[name] else None
+        reach = partial(self._reach, name)
+        step = _Step(self._nodes[name], self._action, anew, self._emit, reach, join)
         reason, log = "", tuple[str, ...]()
-        queued_by = released_by
 
         async def once(attempt: int) -> None:
             step.attempt = attempt
-            self._emit(StepQueued(name, attempt, queued_by if attempt == 1 else name))
-            await step.try_once(self._slots, weight)
+            if attempt > 1:
+                self._emit(StepQueued(name, attempt, name))
+                await self._slots.acquire(self._weights[name])
+            await step.try_once(self._slots)
 
         def tell(attempt: int, delay_s: float, error: BaseException) -> None:
             self._emit(StepRetried(name, attempt, round(delay_s, 3), str(error)))
@@ -199,9 +237,7 @@ class _Run:
             outcome = step.outcome
         except asyncio.CancelledError:
             await step.undo(Cause.CANCELLED)
-            self._result.outcomes[name] = Outcome.CANCELLED
-            self._settled[name].set()
-            self._emit(StepFinished(name, self._action, Outcome.CANCELLED, step.attempt, ""))
+            self._cancelled(name, step.attempt)
             raise
         except _NeedLostError as error:
             await step.undo(Cause.CANCELLED)
@@ -216,9 +252,9 @@ class _Run:
                 log = error.log
         self._result.outcomes[name] = outcome
         self._emit(StepFinished(name, self._action, outcome, step.attempt, reason, log))
-        self._settled[name].set()
+        self._settle(name)
         is_lost = outcome in (Outcome.FAILED, Outcome.SKIPPED)
-        await self._reached.put((name, None if is_lost else Stage.READY))
+        self._reach(name, None if is_lost else Stage.READY)
 
 
 class _Step:
@@ -230,12 +266,12 @@ class _Step:
         action: Action,
         anew: bool,
         emit: Emit,
-        reached: asyncio.Queue[tuple[str, Stage | None]],
-        join: Callable[[], Awaitable[str]],
+        reach: Callable[[Stage], None],
+        join: Callable[[], Awaitable[str]] | None,
     ) -> None:
         self._join, self._limit = join, asyncio.timeout(node.deadline_s)
         self._node, self._action, self._anew = node, action, anew
-        self._emit, self._reached = emit, reached
+        self._emit, self._reach = emit, reach
         self._touched = False  # set before the verb is called: it may fail half-way
         self.attempt = 0
         self.outcome = Outcome.UNCHANGED
@@ -255,10 +291,10 @@ class _Step:
                 reason += f"; last answer: {last}"
             raise GateTimeoutError(self._node.name, self._action, reason, log=log) from error
 
-    async def try_once(self, slots: Slots, weight: int) -> None:
-        """One attempt: work in a slot, then the gate outside of it."""
+    async def try_once(self, slots: Slots) -> None:
+        """One attempt: work in a slot that is given back, then the gate outside of it."""
         node = self._node
-        async with slots.hold(weight):
+        try:
             self._emit(SlotTaken(node.name, self.attempt))
             if self._touched:
                 await node.resource.remove()  # what the failed attempt left half-built
@@ -268,18 +304,21 @@ class _Step:
                 self._emit(StepStarted(node.name, self._action, self.attempt))
                 self._touched = True
                 self.outcome = await self._act()
+        finally:
+            slots.release()
         if self._action is Action.REMOVE:
             return
         self._emit(StepProvisioned(node.name, self.attempt))
-        await self._reached.put((node.name, Stage.STARTED))
-        await self._joined()
+        self._reach(Stage.STARTED)
+        if self._join is not None:
+            await self._joined(self._join)
         if node.gate is not None:
             await node.gate.wait_for()
 
-    async def _joined(self) -> None:
+    async def _joined(self, join: Callable[[], Awaitable[str]]) -> None:
         """What it was started beside has deadlines of its own: its time is not the node's."""
         self._limit.reschedule(None)
-        last = await self._join()
+        last = await join()
         self._limit.reschedule(asyncio.get_running_loop().time() + self._node.deadline_s)
         if last:
             self._emit(StepJoined(self._node.name, self.attempt, last))

@@ -4,45 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 
 class Slots:
-    """`size` slots; of several waiters the one with the greatest weight goes first."""
+    """`size` slots; of several waiters the one with the greatest weight goes first.
 
-    def __init__(self, size: int) -> None:
-        self._free = size
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+    They are given one in each turn of the loop: what a short piece of work releases is then
+    weighed with all that waits, not put behind it. `together`: to all at once, for work that
+    is done for many in one turn.
+    """
+
+    def __init__(self, size: int, *, together: bool = False) -> None:
+        self._free, self._together = size, together
+        self._waiting: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
+        self._is_due = False
 
-    @asynccontextmanager
-    async def hold(self, weight: int) -> AsyncIterator[None]:
-        """Holds a slot for the length of the block."""
-        await self._acquire(weight)
-        try:
-            yield
-        finally:
-            self._release()
+    def ask(self, weight: int, take: Callable[[], None]) -> None:
+        """Calls `take` once a slot is its; who has it gives it back by `release`."""
+        heapq.heappush(self._waiting, (-weight, next(self._order), take))
+        self._call()
 
-    async def _acquire(self, weight: int) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
+    async def acquire(self, weight: int) -> None:
+        """Returns once a slot is the caller's."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-weight, next(self._order), turn))
+        self.ask(weight, partial(self._hand, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release()  # the slot was given in the same moment: hand it on
+                self.release()  # the slot was given in the same moment: hand it on
             raise
 
-    def _release(self) -> None:
-        while self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                return
+    def release(self) -> None:
         self._free += 1
+        self._call()
+
+    def _call(self) -> None:
+        if self._free > 0 and self._waiting and not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._give)
+
+    def _give(self) -> None:
+        self._is_due = False
+        while self._free > 0 and self._waiting:
+            _, _, take = heapq.heappop(self._waiting)
+            self._free -= 1
+            take()
+            if not self._together:
+                break
+        self._call()
+
+    def _hand(self, turn: asyncio.Future[None]) -> None:
+        if turn.done():  # cancelled meanwhile
+            self.release()
+        else:
+            turn.set_result(None)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from itertools import count
 
 from orchestrator.errors import UsageError
@@ -196,6 +197,7 @@ class _Stage:
         self._waiting: list[tuple[int, int, str, int]] = []
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
+        self._is_due = False
         self._now_ns = 0
         self._told: list[Record] = []
 
@@ -235,12 +237,9 @@ class _Stage:
         if piece.in_slot:
             if index:
                 self._tell(StepQueued(name, piece.attempt, name))
-            if self._free:
-                self._free -= 1
-                self._take(name, index)
-            else:
-                waiter = (-self._weights[name], next(self._order), name, index)
-                heapq.heappush(self._waiting, waiter)
+            waiter = (-self._weights[name], next(self._order), name, index)
+            heapq.heappush(self._waiting, waiter)
+            self._call()
             return
         if piece.phase is Phase.READINESS_WAIT:
             self._tell(StepProvisioned(name, piece.attempt))
@@ -261,13 +260,23 @@ class _Stage:
         self._later(lambda: self._give_back(name, index), piece.ns)
 
     def _give_back(self, name: str, index: int) -> None:
-        """The slot passes to the heaviest waiter, as in the engine."""
-        if self._waiting:
-            _, _, heaviest, at = heapq.heappop(self._waiting)
-            self._take(heaviest, at)
-        else:
-            self._free += 1
+        self._free += 1
+        self._call()
         self._go(name, index + 1)
+
+    def _call(self) -> None:
+        if self._free and self._waiting and not self._is_due:
+            self._is_due = True
+            self._later(self._give)
+
+    def _give(self) -> None:
+        """A slot goes to the heaviest waiter, what was released meanwhile included, as in the
+        engine."""
+        self._is_due = False
+        _, _, heaviest, at = heapq.heappop(self._waiting)
+        self._free -= 1
+        self._take(heaviest, at)
+        self._call()
 
     def _finish(self, name: str) -> None:
         node = self._run.nodes[name]
@@ -280,22 +289,19 @@ class _Stage:
             self._reach(name, READY)
 
     def _reach(self, name: str, stage: str) -> None:
-        """Its dependents that waited for this stage have one need less, in the next turn."""
+        """Its dependents that waited for this stage have one need less."""
         before, self._came[name] = self._came.get(name, 0), RANK[stage]
         needs = self._needs
         met = [
             each for each in self._after[name] if before < RANK[needs[each][name]] <= RANK[stage]
         ]
-        self._later(lambda: self._meet(met, name))
-
-    def _meet(self, met: Sequence[str], by: str) -> None:
         for each in met:
-            if self._needs[each][by] == BESIDE:
-                self._join(each, by)
+            if needs[each][name] == BESIDE:
+                self._later(partial(self._join, each, name))  # it wakes in the next turn
                 continue
             self._unmet[each] -= 1
             if self._unmet[each] == 0:
-                self._release(each, by)
+                self._release(each, name)
 
     def _join(self, name: str, by: str) -> None:
         """One less of what the node was started beside; after the last it is asked."""

@@ -212,6 +212,59 @@ async def test_longest_chain_starts_first_when_slots_are_few() -> None:
     assert starts.index("+long") < starts.index("+short")
 
 
+async def test_what_a_step_releases_goes_before_what_less_hangs_on() -> None:
+    """With slots for all: work that does not wait holds the loop, so its order counts."""
+    world = World()
+    chain = {"a": {}, "b": {"a": READY}, "c": {"b": READY}, "end": {"c": READY}}
+    nodes = [node(Thing(name, world, steps=0)) for name in ("x", "y", "z")]
+    nodes += [node(Thing(name, world, steps=0), needs) for name, needs in chain.items()]
+    await run(world, nodes)
+    starts = [entry[1:] for entry in world.log if entry.startswith("+")]
+    assert starts == ["a", "b", "c", "x", "y", "z", "end"]
+
+
+async def test_removals_that_nothing_holds_back_begin_in_one_turn() -> None:
+    """Links are taken away for all that ask in one turn."""
+    names = [f"n{number}" for number in range(5)]
+    world = World(set(names))
+    begun = list[int]()
+
+    class Counting(Thing):
+        async def remove(self) -> Outcome:
+            begun.append(turn)
+            return await super().remove()
+
+    turn = 0
+
+    def tick() -> None:
+        nonlocal turn
+        turn += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    tick()
+    await run(world, [node(Counting(name, world)) for name in names], Action.REMOVE)
+    assert begun == [begun[0]] * 5
+
+
+async def test_cancelled_while_it_waits_for_a_slot_a_node_says_so_and_never_begins() -> None:
+    world, events, began = World(), list[Event](), asyncio.Event()
+
+    async def hold() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    first = node(Thing("first", world, before=hold))
+    nodes = [first, node(Thing("next", world), {"first": READY}), node(Thing("waits", world))]
+    task = asyncio.create_task(run(world, nodes, workers=1, events=events))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.log == ["+first", "-first"]
+    ends = {each.node: each.outcome for each in events if isinstance(each, StepFinished)}
+    assert ends == dict.fromkeys(["first", "waits"], Outcome.CANCELLED)
+
+
 async def test_failed_attempt_is_undone_before_the_next() -> None:
     world, events = World(), list[Event]()
     result = await run(world, [node(Thing("a", world, failures=2))], events=events)
