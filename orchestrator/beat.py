@@ -7,6 +7,12 @@ of its period shares them.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from weakref import WeakKeyDictionary
+
+Waiting = defaultdict[float, list[asyncio.Future[None]]]  # by when they are to wake
+
+_waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, Waiting] = WeakKeyDictionary()
 
 
 async def beat(period_s: float, *, after_s: float = 0.0) -> float:
@@ -15,14 +21,15 @@ async def beat(period_s: float, *, after_s: float = 0.0) -> float:
     loop = asyncio.get_running_loop()
     due_s = ((loop.time() - after_s) // period_s + 1) * period_s + after_s
     waked = loop.create_future()
-    timer = loop.call_at(due_s, _wake, waked)
-    try:
-        await waked
-    finally:
-        timer.cancel()
+    them = _waiting.setdefault(loop, defaultdict(list))[due_s]
+    if not them:  # one timer for all
+        loop.call_at(due_s, _wake, loop, due_s)
+    them.append(waked)
+    await waked
     return max(0.0, loop.time() - due_s)
 
 
-def _wake(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+def _wake(loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+    for each in _waiting[loop].pop(due_s):
+        if not each.done():
+            each.set_result(None)

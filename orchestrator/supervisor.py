@@ -23,6 +23,7 @@ from orchestrator.health import LOOK_PAUSE_S, Health
 from orchestrator.kernel.bridge import Bridge
 from orchestrator.kernel.monitor import Monitor
 from orchestrator.kernel.namespace import Namespace
+from orchestrator.kernel.sysctl import Kept, Sysctl
 from orchestrator.onelook import one_look
 from orchestrator.processes import child
 from orchestrator.processes.service import Service
@@ -30,7 +31,7 @@ from orchestrator.replay import radius
 
 SETTLE_S = 0.02  # changes come in bursts: one look for all of them
 TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
-FULL_LOOK_S = 60.0  # for what is changed in no way that anybody tells of, or that is cheap to see
+FULL_LOOK_S = 120.0  # for what is changed in no way that anybody tells of, or that is cheap to see
 SPACE_LOOK_S = 5.0
 BUSY_PAUSE_S = 0.2
 PROCESS_LOOK_S, MARGIN_S = 1.0, 0.1
@@ -104,7 +105,8 @@ class Supervisor:
         programs = [node.resource.program for node in nodes if isinstance(node.resource, Service)]
         self._data = [str(path) for program in programs for path in program.data.values()]
         self._bridges = [node.resource for node in nodes if isinstance(node.resource, Bridge)]
-        self._sysctls = [name for name in app.nodes if name.startswith("sysctl:")]
+        self._sysctls = [node.resource for node in nodes if isinstance(node.resource, Sysctl)]
+        self._settings = Kept()
         self._resting = False
 
     def rest(self) -> None:
@@ -166,17 +168,18 @@ class Supervisor:
                 self._tell("there is room again")
                 self._healings.forgive()  # what was given up meanwhile had no chance
                 self._look.set()
-            if await self._has_wrong_setting() or now_s > self._full_at_s:
+            if self._has_wrong_setting() or now_s > self._full_at_s:
                 self._full_at_s = now_s + FULL_LOOK_S
                 self._look.set()
 
-    async def _has_wrong_setting(self) -> bool:
+    def _has_wrong_setting(self) -> bool:
         """Also deleted data directories: cheap to ask, and nobody tells of them either."""
-        if not all(map(os.path.exists, self._data)):
-            return True
-        if any(bridge.wrong_setting() for bridge in self._bridges):
-            return True
-        return bool(await self._app.broken(self._sysctls))
+        read = self._settings.read
+        return (
+            not all(map(os.path.exists, self._data))
+            or any(bridge.wrong_setting(read) for bridge in self._bridges)
+            or not all(each.is_wanted(read(each.key)) for each in self._sysctls)
+        )
 
     async def _look_at_services(self) -> None:
         """Whether they are alive: by asking at the interval, a silent one again at once; by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
@@ -84,10 +85,12 @@ class Bridge:
             return Observation(State.PARTIAL, f"{key} is not {self._settings[key]}")
         return Observation(State.PRESENT)
 
-    def wrong_setting(self) -> str | None:
+    def wrong_setting(self, read: Callable[[str], str | None] = sysctl.read) -> str | None:
         """The first setting that is not as wanted. The kernel tells nobody of these."""
-        found = ((key, value, sysctl.read(key)) for key, value in self._settings.items())
-        return next((key for key, value, now in found if now not in (value, None)), None)
+        for key, value in self._settings.items():
+            if read(key) not in (value, None):
+                return key
+        return None
 
     async def ensure(self) -> Outcome:
         bridge, renamed = self.netlink.links(self.interface).get(self.interface), self._renamed()

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.kernel.messages import (
+    ATTRIBUTE,
     HEADER,
     NLM_F_DUMP,
     NLMSG_DONE,
@@ -283,26 +284,57 @@ def expression(name: str, *parts: bytes) -> bytes:
 
 
 COUNTER = named(EXPRESSION_NAME, "counter")  # how such an expression begins
+COUNTS = struct.Struct("!16x4sQ4sQ")  # and goes on: one attribute of two, each after its head
+COUNTS_HEADS = tuple(ATTRIBUTE.pack(12, kind) for kind in (COUNTER_BYTES, COUNTER_PACKETS))
 
 
 def decode(encoded: bytes) -> tuple[tuple[Expression, ...], tuple[int, int]]:
-    """Expressions of a rule in their canonical form, and its counter: packets and bytes."""
-    found: list[Expression] = []
-    counted = (0, 0)
+    """Expressions of a rule in their canonical form, and its counter: packets and bytes.
+
+    The numbers are cut out first: without them every look finds the same.
+    """
+    counted, number = (0, 0), encoded.count(COUNTER)
+    if number == 1:
+        at = encoded.index(COUNTER)
+        size, _ = ATTRIBUTE.unpack_from(encoded, at - ATTRIBUTE.size)
+        end = at - ATTRIBUTE.size + size
+        numbers = slice(at + len(COUNTER), end)
+        blank = encoded[: numbers.start] + bytes(end - numbers.start) + encoded[end:]
+        expressions, where = _decoded(blank)
+        if where == at:  # else these bytes only look like a counter
+            return expressions, count(encoded[at:end])
     for _, each in attributes(encoded):
         if each.startswith(COUNTER):
             counted = count(each)
+    return _decoded(encoded)[0], counted
+
+
+@lru_cache(maxsize=1024)
+def _decoded(encoded: bytes) -> tuple[tuple[Expression, ...], int]:
+    """Expressions without the counter's numbers, and where a counter begins; -1 if none does."""
+    found: list[Expression] = []
+    where, offset = -1, 0
+    for _, each in attributes(encoded):
+        if each.startswith(COUNTER):
             found.append(("counter", ()))
+            where = offset + ATTRIBUTE.size
         else:
             found.append(_expression(each))
-    return tuple(found), counted
+        offset += (ATTRIBUTE.size + len(each) + 3) & ~3
+    return tuple(found), where
 
 
 def count(counter: bytes) -> tuple[int, int]:
     """Packets and bytes of that expression."""
+    if len(counter) == COUNTS.size:
+        first, size, second, packets = COUNTS.unpack(counter)
+        if (first, second) == COUNTS_HEADS:  # as nearly all kernels have it
+            return packets, size
     values = dict(attributes(dict(attributes(counter)).get(EXPRESSION_DATA, b"")))
-    packets, size = values.get(COUNTER_PACKETS, b""), values.get(COUNTER_BYTES, b"")
-    return int.from_bytes(packets), int.from_bytes(size)
+    return (
+        int.from_bytes(values.get(COUNTER_PACKETS, b"")),
+        int.from_bytes(values.get(COUNTER_BYTES, b"")),
+    )
 
 
 @lru_cache(maxsize=4096)

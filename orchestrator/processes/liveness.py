@@ -13,7 +13,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -72,6 +72,7 @@ class Asker:
     def __init__(self, questions: Mapping[str, Collection[Question]]) -> None:
         self._questions = [(name, each) for name, asked in questions.items() for each in asked]
         self._kept: dict[Question, socket.socket] = {}
+        self._touched: set[int] = set()  # descriptors of kept ones that something has come over
         self._round = 0
         self._open: list[_Call] = []
         self._silent: set[str] = set()
@@ -96,6 +97,7 @@ class Asker:
         self._silent.clear()
         self._round += 1
         self._asked_s = time.monotonic()
+        self._touched = _readable(self._kept.values())
         for number, (name, asked) in enumerate(self._questions):
             if (self._round + number) % KEPT_ROUNDS == 0:
                 self._leave(asked)
@@ -148,7 +150,8 @@ class Asker:
         if connection is None:
             return None
         try:
-            _empty(connection)
+            if connection.fileno() in self._touched:
+                _empty(connection)
             connection.send(asked.words)
         except OSError:
             connection.close()
@@ -192,6 +195,15 @@ def _send(call: _Call) -> None:
     if not call.is_sent:
         call.connection.send(call.asked.words)
         call.is_sent = True
+
+
+def _readable(connections: Iterable[socket.socket]) -> set[int]:
+    """Descriptors of those that have something to be read, their end included: one question for
+    all, of which the answer is nearly always that there is none."""
+    look = select.poll()
+    for each in connections:
+        look.register(each, select.POLLIN)
+    return {descriptor for descriptor, _ in look.poll(0)}
 
 
 def _empty(connection: socket.socket) -> None:

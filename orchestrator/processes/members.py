@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from orchestrator.processes import procfs, vitals
@@ -16,6 +17,7 @@ from orchestrator.processes.service import Program
 LIMITS_BYTES = 4096
 COUNT_BYTES = 32
 STAT_BYTES = 512  # of /proc/PID/stat: the state is among the first
+LIMITS_A_LOOK = 3  # of so many processes of a service: only prlimit(2) from outside changes them
 OPEN_FILES = b"Max open files"  # in /proc/PID/limits; the soft limit stands behind it
 
 
@@ -27,6 +29,7 @@ class _Process:
     limits: int
     files: int
     is_gone: bool = False
+    limit: int | None = None  # of open files; None where there is none
 
     @classmethod
     def open(cls, pid: int) -> _Process | None:
@@ -59,15 +62,24 @@ class _Process:
             return False
         return text[text.rindex(b")") + 2 :].startswith(procfs.STOPPED)
 
-    def is_short(self) -> bool:
-        """Whether it has as many files open as it may."""
+    def read_limit(self) -> None:
+        """How many files it may have open now: the kernel spells all of its limits for that."""
         try:
             _, _, behind = os.pread(self.limits, LIMITS_BYTES, 0).partition(OPEN_FILES)
+            self.limit = int(behind.split(None, 1)[0])
+        except (OSError, IndexError, ValueError):  # it has ended, or has no limit
+            self.limit = None
+
+    def is_short(self) -> bool:
+        """Whether it has as many files open as it might when its limit was read."""
+        if self.limit is None:
+            return False
+        try:
             # Since Linux 6.2 the directory's size says how many there are: proc_pid_fd(5).
             used = os.fstat(self.files).st_size or len(os.listdir(self.files))  # noqa: PTH208
-            return used >= int(behind.split(None, 1)[0])
-        except (OSError, IndexError, ValueError):  # it has ended, or has no limit
+        except OSError:
             return False
+        return used >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,7 @@ class Members:
     _pids: list[int] = field(default_factory=list)
     _wrappers: frozenset[int] = frozenset()
     _watched: dict[int, _Process] = field(default_factory=dict)  # by pid
+    _turn: deque[_Process] = field(default_factory=deque)  # whose limit is read next
     _tally: int | None = None  # descriptor of what counts the tasks
     _tasks: bytes = b""  # how many there were when the processes were listed
 
@@ -140,7 +153,16 @@ class Members:
         if any(each.is_gone for each in seen):
             self._tasks = b""  # another may have taken its place
             return self.look()
+        for each in self._turn if len(self._turn) <= LIMITS_A_LOOK else self._next():
+            each.read_limit()
         return Look(bool(stopped), any(each.is_short() for each in seen))
+
+    def _next(self) -> Iterator[_Process]:
+        """Some of many: what was lowered for all of a service is seen at once, and what was for
+        one alone in a few looks. How many are open is seen each time."""
+        for _ in range(LIMITS_A_LOOK):
+            yield self._turn[0]
+            self._turn.rotate(-1)
 
     def _processes(self) -> Collection[_Process]:
         """Those of now. To count tasks is much cheaper than to list processes: while there are
@@ -164,9 +186,13 @@ class Members:
             return b""
 
     def _watch(self, pids: set[int]) -> None:
+        before = [*self._watched.values()]
         gone = {pid for pid, each in self._watched.items() if each.is_gone}
         for pid in (self._watched.keys() - pids) | gone:
             self._watched.pop(pid).close()
         for pid in pids - self._watched.keys():
             if (found := _Process.open(pid)) is not None:
+                found.read_limit()
                 self._watched[pid] = found
+        if before != [*self._watched.values()]:
+            self._turn = deque(self._watched.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +119,35 @@ def test_supervisor_that_is_stopped_in_a_healing_is_replaced(
     world.orchestrator("up", "--supervise", stack=stack).ok()
     assert supervisor(world, stack=stack) not in (None, stopped)
     assert set(world.node_states(stack=stack).values()) == {"ready"}
+
+
+OFTEN = """
+from orchestrator import supervisor
+from orchestrator.__main__ import run
+supervisor.FULL_LOOK_S = 1.0
+run()
+"""
+
+
+def test_what_nobody_tells_of_is_seen_by_the_whole_look(
+    world: World, write_stack: Callable[..., Path]
+) -> None:
+    """Files for `ip netns exec`: no process, no link, no rule, no setting. The first look is the
+    one that a supervisor begins with, so it takes two."""
+    stack = write_stack((LOOP % "heal").replace("sleep 0.3; exit 3", "exec sleep 1000"))
+    world.orchestrator("up", stack=stack).ok()
+    hosts = Path(f"/etc/netns/{world.host}.good/hosts")
+    before = hosts.read_text()
+    words = world.words("supervise", stack=stack)
+    process = subprocess.Popen([sys.executable, "-c", OFTEN, *words[3:]])
+    try:
+        for _ in range(2):
+            hosts.unlink()
+            eventually(hosts.exists)
+            assert hosts.read_text() == before
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def test_second_supervisor_is_told_who_is_there(supervised: World) -> None:

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from orchestrator.processes.members import Members
+from orchestrator.processes.members import LIMITS_A_LOOK, Members
 from orchestrator.processes.service import Program
 
 
@@ -98,3 +98,20 @@ def test_process_with_as_many_files_as_it_may_have_is_short(
     assert not seen.look().is_short
     subprocess.run(["prlimit", f"--pid={first.pid}", "--nofile=3:3"], check=True)
     assert seen.look().is_short
+
+
+def test_limit_lowered_for_one_process_of_many_is_seen_in_a_few_looks(group: Group) -> None:
+    """Whichever it is."""
+    several = [subprocess.Popen(["sleep", "60"]) for _ in range(LIMITS_A_LOOK + 2)]
+    try:
+        group.hold(*several)
+        for each in several:
+            seen = members(group)
+            assert not seen.look().is_short
+            subprocess.run(["prlimit", f"--pid={each.pid}", "--nofile=3:1024"], check=True)
+            assert any(seen.look().is_short for _ in several)
+            subprocess.run(["prlimit", f"--pid={each.pid}", "--nofile=1024:1024"], check=True)
+    finally:
+        for each in several:
+            each.kill()
+            each.wait()
