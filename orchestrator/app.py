@@ -37,6 +37,7 @@ from orchestrator.health import Health, hurried
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.known import MAX_BYTES, Known
 from orchestrator.lab import CACHE_ROOT, STATE_ROOT, Lab
+from orchestrator.lasted import Lasted
 from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
@@ -320,11 +321,16 @@ class App:
         for sight in sights:
             bus.add(sight)
         self._current["bus"] = bus
-        executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers)
+        lasted = Lasted(self.lab.lasted)
+        bus.add(lasted)
+        expected_ms = lasted.of(nodes) if action is Action.ENSURE else {}
+        executor = Executor(
+            nodes, emit=bus.emit, max_workers=self.max_workers, expected_ms=expected_ms
+        )
         needs, boot = recorded_needs(nodes, action), procfs.boot_id()
         bus.emit(
             RunStarted(
-                command, self.digest, tuple(nodes), boot, needs, max_workers=self.max_workers
+                command, self.digest, tuple(nodes), boot, needs, self.max_workers, expected_ms
             )
         )
         for event in first:
@@ -339,6 +345,7 @@ class App:
         finally:
             self._current.clear()
             book.close()
+        lasted.keep()
         return result
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, get_type_hints
 
+Milliseconds = Mapping[str, int]  # node → how long
 Needs = Mapping[str, Mapping[str, str]]  # node → need → the stage it waits for
 
 
@@ -46,8 +47,9 @@ class RunStarted:
     """A command began to work on the lab.
 
     `needs` is the order that the run obeys (when taking away: reversed), for each node that
-    waits for any: the stage of each need, `started`, `ready` or `beside`. Journals of before
-    have neither `needs` nor `max_workers`.
+    waits for any: the stage of each need, `started`, `ready` or `beside`. Of several that may
+    begin, that one does first on which the longest chain of `expected_ms` hangs: what each took
+    when it was last made. Journals of before have neither `needs` nor `max_workers`.
     """
 
     command: str
@@ -56,6 +58,7 @@ class RunStarted:
     boot_id: str
     needs: Needs = field(default_factory=dict)
     max_workers: int = 0
+    expected_ms: Milliseconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +308,9 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
             return tuple(value)
     elif hint == Needs:
         if isinstance(value, dict) and all(_is_stages(stages) for stages in value.values()):
+            return value
+    elif hint == Milliseconds:
+        if isinstance(value, dict) and all(type(each) is int for each in value.values()):
             return value
     elif isinstance(hint, type) and issubclass(hint, StrEnum):
         if isinstance(value, str) and value in set(hint):

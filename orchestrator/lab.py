@@ -93,5 +93,10 @@ class Lab(NamedTuple):  # dataclasses take longer to load than all that `status`
     def journal(self) -> Path:
         return self.state_dir / "journal.jsonl"
 
+    @property
+    def lasted(self) -> Path:
+        """How long each node took when it was last made."""
+        return self.state_dir / "lasted.json"
+
     def log(self, name: str) -> Path:
         return self.state_dir / "logs" / f"{name}.log"

@@ -22,6 +22,7 @@ from orchestrator.errors import GateTimeoutError, OrchestratorError, ProcessErro
 from orchestrator.events import (
     Action,
     Cause,
+    Milliseconds,
     Needs,
     Outcome,
     SlotTaken,
@@ -79,11 +80,13 @@ class Executor:
         emit: Emit,
         max_workers: int,
         sleep: Sleep = asyncio.sleep,
+        expected_ms: Milliseconds | None = None,
     ) -> None:
         self._nodes = nodes
         self._emit = emit
         self._max_workers = max_workers
         self._sleep = sleep
+        self._expected_ms = expected_ms or {}
 
     async def run(self, action: Action, *, rebuild: Collection[str] = ()) -> Result:
         """Acts on every node. Failures are data in the result, not exceptions.
@@ -96,7 +99,8 @@ class Executor:
         needs = _ordered(self._nodes, action)
         # What takes links away does so for all that ask in one turn.
         slots = Slots(self._max_workers, together=action is Action.REMOVE)
-        run = _Run(self._nodes, needs, action, rebuild, self._emit, slots, self._sleep)
+        heavy = weights(needs, self._expected_ms)
+        run = _Run(self._nodes, needs, heavy, action, rebuild, self._emit, slots, self._sleep)
         return await run.to_end()
 
 
@@ -121,6 +125,7 @@ class _Run:
         self,
         nodes: Mapping[str, Node],
         needs: Mapping[str, Mapping[str, Stage]],
+        heavy: Mapping[str, int],
         action: Action,
         rebuild: Collection[str],
         emit: Emit,
@@ -130,7 +135,7 @@ class _Run:
         self._nodes, self._action, self._emit = nodes, action, emit
         self._rebuild, self._slots, self._sleep = rebuild, slots, sleep
         self._plan = Plan(needs)
-        self._weights = weights(needs)
+        self._weights = heavy
         self._beside = {
             name: [need for need, stage in stages.items() if stage is Stage.BESIDE]
             for name, stages in needs.items()

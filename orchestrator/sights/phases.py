@@ -17,6 +17,7 @@ from orchestrator.events import (
     Cause,
     Event,
     GateChecked,
+    Milliseconds,
     Needs,
     Outcome,
     Record,
@@ -162,6 +163,7 @@ class RunSpan:
     nodes: Mapping[str, NodeSpan]
     needs: Needs
     max_workers: int
+    expected_ms: Milliseconds
 
     @property
     def knows_needs(self) -> bool:
@@ -295,4 +297,5 @@ def fold(records: Iterable[Record]) -> RunSpan:
         nodes={name: node.span(name, end_ns) for name, node in nodes.items()},
         needs=head.event.needs,
         max_workers=head.event.max_workers,
+        expected_ms=head.event.expected_ms,
     )

@@ -223,6 +223,17 @@ async def test_what_a_step_releases_goes_before_what_less_hangs_on() -> None:
     assert starts == ["a", "b", "c", "x", "y", "z", "end"]
 
 
+async def test_what_is_expected_to_take_long_goes_before_many_short_ones() -> None:
+    world = World()
+    chain = {"a": {}, "b": {"a": READY}, "c": {"b": READY}, "door": {}, "slow": {"door": READY}}
+    nodes = {name: node(Thing(name, world, steps=0), needs) for name, needs in chain.items()}
+    expected_ms = {"slow": 1000, "a": 10, "b": 10}
+    executor = Executor(nodes, emit=lambda _: None, max_workers=8, expected_ms=expected_ms)
+    await executor.run(Action.ENSURE)
+    starts = [entry[1:] for entry in world.log if entry.startswith("+")]
+    assert starts == ["door", "slow", "a", "b", "c"]
+
+
 async def test_removals_that_nothing_holds_back_begin_in_one_turn() -> None:
     """Links are taken away for all that ask in one turn."""
     names = [f"n{number}" for number in range(5)]
