@@ -55,7 +55,10 @@ HELP_OPTIONS = {
 
 
 def command(words: Sequence[str]) -> Callable[[], int] | None:
-    """What does what these words ask for, and gives its exit code; None if that is click's."""
+    """What does what these words ask for, and gives its exit code; None if that is click's.
+
+    By then the supervisor has been asked, which answers while the caller loads.
+    """
     if COMPLETE_VARIABLE in os.environ:
         return None
     if list(words) in HELP and _width() >= HELP_WIDTH:
@@ -63,7 +66,7 @@ def command(words: Sequence[str]) -> Callable[[], int] | None:
     if (given := understood(words)) is None:
         return None
     own, target = given
-    return (lambda: _status(own, target)) if words[0] == "status" else lambda: _replay(own, target)
+    return (_status if words[0] == "status" else _replay)(own, target)
 
 
 def understood(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]] | None:
@@ -103,22 +106,30 @@ def _is_readable(path: str) -> bool:
     return os.access(path, os.R_OK) or not os.path.exists(path)
 
 
-def _status(own: dict[str, Any], target: dict[str, str]) -> int:
+def _status(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
     asked = asking.status(*known) if (known := _known(target)) else None
-    from orchestrator.commands.statustable import show
 
-    show(_target(target), **own, ask=lambda: asked)
-    return 0
+    def work() -> int:
+        from orchestrator.commands.statustable import show
+
+        show(_target(target), **own, ask=lambda: asked)
+        return 0
+
+    return work
 
 
-def _replay(own: dict[str, Any], target: dict[str, str]) -> int:
+def _replay(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
     begun_s = time.monotonic()
     wishes = {key: own[key] for key in ("what", "dry_run", "no_deps", "cascade")}
     asked = asking.replay(*known, **wishes) if (known := _known(target)) else None
-    from orchestrator.commands.replaying import carry_out
 
-    carry_out(_target(target), **own, begun_s=begun_s, ask=lambda: asked)
-    return 0
+    def work() -> int:
+        from orchestrator.commands.replaying import carry_out
+
+        carry_out(_target(target), **own, begun_s=begun_s, ask=lambda: asked)
+        return 0
+
+    return work
 
 
 def _known(target: dict[str, str]) -> tuple[str, str] | None:

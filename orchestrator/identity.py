@@ -16,6 +16,7 @@ from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.policy import Policy
 from orchestrator.kernel.veth import Veth
 from orchestrator.onelook import one_look
+from orchestrator.processes import procfs
 from orchestrator.processes.service import Service
 from orchestrator.replay import Identity
 
@@ -32,9 +33,13 @@ class Seen:
     resets: Mapping[str, int]
 
 
-def see(nodes: Mapping[str, Node], netlink: Netlink) -> Seen:
-    """All of it as it is now: some ten milliseconds, which a thread would only make longer."""
-    found = {**_links(nodes, netlink), **_processes(nodes)}
+def see(
+    nodes: Mapping[str, Node], netlink: Netlink, expected: Mapping[str, Identity] | None = None
+) -> Seen:
+    """All of it as it is now: some ten milliseconds, which a thread would only make longer. With
+    `expected` of services only these, each looked for first where it was: to look at every process
+    of the machine takes half as long as all else."""
+    found = {**_links(nodes, netlink), **_processes(nodes, expected)}
     there = traffic(_spaces(nodes))
     return Seen(found, _between_services(nodes, there.connections), there.resets)
 
@@ -62,15 +67,29 @@ def _links(nodes: Mapping[str, Node], netlink: Netlink) -> dict[str, Identity]:
     return found
 
 
-def _processes(nodes: Mapping[str, Node]) -> dict[str, Identity]:
+def _processes(
+    nodes: Mapping[str, Node], expected: Mapping[str, Identity] | None
+) -> dict[str, Identity]:
     found: dict[str, Identity] = {}
     with one_look():
-        for name, node in nodes.items():
+        for name in nodes if expected is None else expected:
+            node = nodes[name]
             if isinstance(node.resource, Service):
+                if expected is not None and _lives(expected[name]):
+                    found[name] = expected[name]
+                    continue
                 running = [each for each in node.resource.program.running() if each.is_init]
                 if running:
                     found[name] = ("pid", running[0].pid, "start", running[0].start_ticks)
     return found
+
+
+def _lives(process: Identity) -> bool:
+    match process:
+        case ("pid", int(pid), "start", int(start)):
+            return procfs.is_alive(pid, start)
+        case _:
+            return False
 
 
 def _spaces(nodes: Mapping[str, Node]) -> dict[str, Path]:

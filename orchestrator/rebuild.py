@@ -106,9 +106,10 @@ async def rebuild(
     result = await app.run(
         "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
     )
-    with linux.ahead():  # of what has just been started, and is not yet at rest
-        after = see(nodes, app.compiler.netlink)
     outside = frozenset(nodes) - touched
+    expected = {name: each for name, each in before.identities.items() if name in outside}
+    with linux.ahead():  # of what has just been started, and is not yet at rest
+        after = see(nodes, app.compiler.netlink, expected)
     fragile = through(kept, nodes, touched)
     reset = {name for name, count in after.resets.items() if count != before.resets.get(name)}
     proof = prove(

@@ -5,10 +5,14 @@ Light, as glance.py is.
 
 from __future__ import annotations
 
+# The module without its enumerations, which take longer to load than the supervisor to listen.
+import _signal  # type: ignore[import-not-found]
+
 from orchestrator.front.wire import Answer
 
 STATUS_S = 1.0  # after which `status` looks itself: a supervisor may hang
 HEARD_S = 2.0  # after which `replay` does it itself
+INTERRUPTS = frozenset({_signal.SIGINT, _signal.SIGTERM})
 # Letters that mean themselves in JSON.
 PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:"
 
@@ -41,11 +45,9 @@ def replay(
     try:
         answer = Answer(run_dir, HEARD_S)
         answer.announce(f"/replay?stack={digest}", len(body))
-        import signal  # while it listens
-
         if not answer.is_heard():
             return None
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, INTERRUPTS)
         answer.tell(body)
     except (OSError, ValueError):
         let_interrupts_come()
@@ -55,6 +57,4 @@ def replay(
 
 def let_interrupts_come() -> None:
     """They are blocked while it was told and nobody watches."""
-    import signal
-
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, INTERRUPTS)
