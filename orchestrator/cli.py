@@ -47,6 +47,15 @@ class Commands(click.Group):
                 each.params.append(DEBUG)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Raises click's errors, with what may have been meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names from the table: importing every command would make the shell wait."""
         found = [
@@ -83,7 +92,23 @@ def _by_click() -> int:
         return stop.exit_code
     except click.exceptions.Abort:
         return INTERRUPTED
+    except click.NoSuchOption as error:
+        _show(error)
+        return 2
     except click.ClickException as error:
         error.show()
         return 2
     return 0
+
+
+def _show(error: click.NoSuchOption) -> None:
+    """What click says; for an option that stands before its command, where it belongs."""
+    ctx, name = error.ctx, error.option_name
+    if ctx is not None and isinstance(ctx.command, click.Group):
+        known = ctx.command.list_commands(ctx)
+        word = next((word for word in sys.argv[1:] if word in known), "")
+        command = ctx.command.get_command(ctx, word)
+        if command and any(name in each.opts for each in command.params):
+            line = f"{ctx.command_path} {word} {name}"
+            error = click.NoSuchOption(name, f"{name} belongs after the command: {line}", ctx=ctx)
+    error.show()

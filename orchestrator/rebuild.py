@@ -6,15 +6,16 @@ made while others worked on the lab would take away what they have just brought 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import linux
 from orchestrator.errors import UsageError
-from orchestrator.events import Action
+from orchestrator.events import Action, RunStarted
 from orchestrator.identity import Seen, by_places, cut_by, see, through
 from orchestrator.kernel.connections import Connection
+from orchestrator.kinds import kind_of
 from orchestrator.onelook import one_look
 from orchestrator.replay import (
     Proof,
@@ -26,11 +27,15 @@ from orchestrator.replay import (
     subgraph,
     targets,
 )
+from orchestrator.resource import Observation, State
+from orchestrator.sights import journal
 
 if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.bus import Sight
     from orchestrator.engine.executor import Result
+
+STANDING = ("netns", "bridge", "veth", "service")  # kinds of nodes that only `up` makes
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ async def blast_radius(app: App, word: str, *, cascade: bool, with_deps: bool) -
     nodes = app.nodes
     wanted = frozenset[str]()
     if not word:  # to find what hangs takes more than one look
-        wanted = frozenset(await app.broken(nodes)) | frozenset(await app.hung())
+        broken = await app.broken(nodes)
+        _refuse_if_down(app, broken)
+        wanted = frozenset(broken) | frozenset(await app.hung())
     with one_look():
         if word:
             wanted = targets(nodes, word, await _whole(app, foundations(nodes, word)))
@@ -81,11 +88,24 @@ async def blast_radius(app: App, word: str, *, cascade: bool, with_deps: bool) -
     if not with_deps:
         found = replace(found, felt=frozenset())
     if missing:
+        _refuse_if_down(app, await app.broken(nodes))
         raise UsageError(
             f"cannot replay {word}: what it needs is not there: {', '.join(missing)}\n"
             "  mend: `orchestrator replay` without a name mends everything that is broken"
         )
     return Replay(found, cut_by(before.connections, nodes, found.touched), before)
+
+
+def _refuse_if_down(app: App, broken: Mapping[str, Observation]) -> None:
+    """Raises UsageError if nothing is there, and nobody wants it to be. What a reboot took away
+    was up for the journal, and is broken."""
+    standing = [name for name in app.nodes if kind_of(name) in STANDING]
+    if any(name not in broken or broken[name].state is not State.ABSENT for name in standing):
+        return
+    events = [record.event for record in journal.read(app.lab.journal).records]
+    commands = [event.command for event in events if isinstance(event, RunStarted)]
+    if not commands or commands[-1] == "down":
+        raise UsageError("nothing is up that could be rebuilt\n  mend: `orchestrator up`")
 
 
 async def _whole(app: App, names: Collection[str]) -> frozenset[str]:

@@ -72,8 +72,11 @@ def targets(nodes: Mapping[str, Node], word: str, whole: Collection[str]) -> fro
     for name in (word, f"service:{word}", f"job:{word}", f"bridge:{word}"):
         if name in nodes:
             return frozenset({name})
-    layers = ", ".join(dict.fromkeys(node.layer for node in nodes.values()))
-    raise UsageError(f"there is no layer or node {word}; layers: {layers}")
+    from orchestrator.near import did_you_mean, full_and_short
+
+    layers = dict.fromkeys(node.layer for node in nodes.values())
+    near = did_you_mean(word, [*layers, *full_and_short(nodes)])
+    raise UsageError(f"there is no layer or node {word}{near}; layers: {', '.join(layers)}")
 
 
 def radius(nodes: Mapping[str, Node], wanted: Collection[str], *, cascade: bool) -> Radius:

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from orchestrator.commands.target import Target
+from orchestrator.commands.target import EMPTY_NAME, Target
+from orchestrator.errors import UsageError
 from orchestrator.lab import CACHE_ROOT, RUN_ROOT, STATE_ROOT
 
 
@@ -26,6 +27,13 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+def name_or_all(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    """For an argument that may be left out: a script's empty variable does not leave it out."""
+    if value == "":
+        raise UsageError(EMPTY_NAME)
+    return value or ""
+
+
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --stack, --host-netns, --private and the directories' options; gives a Target."""
 
@@ -34,6 +42,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "-s",
         type=FilePath(),
         envvar="ORCHESTRATOR_STACK",
+        show_envvar=True,
         help="Stack file. Default: services/stack.yaml.",
     )
     @click.option(
@@ -41,6 +50,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=None,
         metavar="NAME",
         envvar="ORCHESTRATOR_HOST_NETNS",
+        show_envvar=True,
         help="Network namespace to use as the lab's host; made if it does not exist.",
     )
     @click.option("--private", is_flag=True, help="Short for --host-netns lab.")
@@ -49,6 +59,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=STATE_ROOT,
         type=FilePath(),
         envvar="ORCHESTRATOR_STATE_DIR",
+        show_envvar=True,
         help=f"Data, secrets, logs, journal. Default: {STATE_ROOT}.",
     )
     @click.option(
@@ -56,6 +67,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=RUN_ROOT,
         type=FilePath(),
         envvar="ORCHESTRATOR_RUN_DIR",
+        show_envvar=True,
         help=f"Files of one boot. Default: {RUN_ROOT}.",
     )
     @click.option(
@@ -63,6 +75,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         default=CACHE_ROOT,
         type=FilePath(readable=False),  # it is root's, and few commands need it
         envvar="ORCHESTRATOR_CACHE_DIR",
+        show_envvar=True,
         help=f"What `prepare` made, for every lab. Default: {CACHE_ROOT}.",
     )
     @functools.wraps(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from orchestrator.commands.options import target_options
+from orchestrator.commands.options import name_or_all, target_options
 from orchestrator.commands.replaying import carry_out
 from orchestrator.commands.target import Target
 from orchestrator.front import asking
@@ -12,7 +12,7 @@ from orchestrator.front.wire import Answer
 
 
 @click.command()
-@click.argument("what", default="", metavar="[LAYER|NODE]")
+@click.argument("what", required=False, callback=name_or_all, metavar="[LAYER|NODE]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be touched.")
 @click.option("--no-deps", is_flag=True, help="Do not ask the gates of what stands on it.")
 @click.option("--cascade", is_flag=True, help="Rebuild everything that stands on it too.")

@@ -20,7 +20,7 @@ from orchestrator.commands.target import Target
 from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.diskspace import full_places
 from orchestrator.engine.executor import Result
-from orchestrator.errors import INTERRUPTED, BusyError, UsageError
+from orchestrator.errors import INTERRUPTED, BusyError, OrchestratorError, UsageError
 from orchestrator.events import CancelRequested, Outcome
 from orchestrator.front.pulse import ailment
 from orchestrator.hints import hinted
@@ -118,8 +118,9 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
     """Take everything away and leave the host as it was; data stays."""
     if target.is_absent():
         app = target.open()
+        there = app.lab.state_dir.exists()
         app.forget(volumes=volumes)
-        click.echo("nothing is up")
+        click.echo(f"nothing is up{_data(app, there, volumes=volumes)}", err=as_json)
         return
     app = target.enter()
     refuse_if_busy(app.lab)
@@ -127,6 +128,7 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         resident.stop(app.lab)  # it heals: that ends now
     begun = time.monotonic()
     finished = Finished()
+    there = app.lab.state_dir.exists()
 
     async def work() -> Result:
         result = await app.down(
@@ -143,8 +145,20 @@ def down(target: Target, volumes: bool, as_json: bool) -> None:
         sys.exit(1)
     if not as_json:
         text = "nothing was up" if result.outcome is Outcome.UNCHANGED else "down"
-        kept = "" if volumes else f"; data stays in {app.lab.state_dir}"
-        click.echo(f"{text} ({time.monotonic() - begun:.2f} s){kept}")
+        data = _data(app, there, volumes=volumes)
+        click.echo(f"{text} ({time.monotonic() - begun:.2f} s){data}")
+
+
+def _data(app: App, was_there: bool, *, volumes: bool) -> str:
+    """What became of the lab's data. Raises OrchestratorError if it should be gone and is not."""
+    place = app.lab.state_dir
+    if volumes and place.exists():
+        raise OrchestratorError(f"cannot delete all of {place}")
+    if not was_there:
+        return "; there was no data to delete" if volumes else ""
+    if volumes:
+        return f"; deleted data, secrets, logs and journal in {place}"
+    return f"; data stays in {place}"
 
 
 def run_to_end(

@@ -19,6 +19,7 @@ from orchestrator.commands.watching import Finished, complain, watching
 from orchestrator.errors import HostError, UsageError
 from orchestrator.events import Outcome
 from orchestrator.lock import refuse_if_busy
+from orchestrator.near import did_you_mean
 from orchestrator.sights.console import failure_report
 from orchestrator.terminal import counted
 
@@ -106,7 +107,8 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     app = target.enter()
     known = app.stack.secrets
     if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"unknown secret {unknown[0]}; known: {', '.join(known)}")
+        near = did_you_mean(unknown[0], known)
+        raise UsageError(f"unknown secret {unknown[0]}{near}; known: {', '.join(known)}")
     refuse_if_busy(app.lab)
     begun = time.monotonic()
     finished = Finished()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # dear to load, and `status` asks the supervisor instead
     from orchestrator.app import App
     from orchestrator.privatehost import PrivateHost
 
+EMPTY_NAME = "an empty name is no node"  # a script's empty variable must not mean all of them
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -137,6 +138,8 @@ class Target:
 
 def node_argument(app: App, name: str) -> str:
     """The node that is meant: its full name, or a service's or job's. Raises UsageError."""
+    if not name:
+        raise UsageError(EMPTY_NAME)
     for candidate in (name, f"service:{name}", f"job:{name}", f"netns:{name}", f"bridge:{name}"):
         if candidate in app.nodes:
             return candidate
@@ -148,7 +151,12 @@ def node_argument(app: App, name: str) -> str:
     known = ", ".join(
         name for name in (*app.stack.services, *app.stack.jobs) if _is_node(app, name)
     )
-    raise UsageError(f"unknown node {name}; known: {known}, and what `orchestrator plan` lists")
+    from orchestrator.near import did_you_mean, full_and_short
+
+    near = did_you_mean(name, full_and_short(app.nodes))
+    raise UsageError(
+        f"unknown node {name}{near}; known: {known}, and what `orchestrator plan` lists"
+    )
 
 
 def _is_node(app: App, name: str) -> bool:
@@ -158,9 +166,14 @@ def _is_node(app: App, name: str) -> bool:
 def service_argument(app: App, name: str) -> str:
     """The service that is meant. Raises UsageError."""
     name = name.removeprefix("service:").removeprefix("netns:")
+    if not name:
+        raise UsageError(EMPTY_NAME)
     if name not in app.stack.services:
         known = ", ".join(app.stack.services)
-        raise UsageError(f"unknown service {name}; known: {known}")
+        from orchestrator.near import did_you_mean
+
+        near = did_you_mean(name, app.stack.services)
+        raise UsageError(f"unknown service {name}{near}; known: {known}")
     return name
 
 

@@ -8,7 +8,7 @@ import sys
 import click
 
 from orchestrator.app import App
-from orchestrator.commands.options import target_options
+from orchestrator.commands.options import name_or_all, target_options
 from orchestrator.commands.target import Target, is_terminal, node_argument
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import complain
@@ -22,7 +22,7 @@ COLOURS = {Verdict.OK: "green", Verdict.BROKEN: "red", Verdict.DRIFT: "yellow"}
 
 
 @click.command()
-@click.argument("name", default="", metavar="[NODE]")
+@click.argument("name", required=False, callback=name_or_all, metavar="[NODE]")
 @click.option("--all", "everything", is_flag=True, help="Every layer of everything it needs.")
 @click.option("--json", "as_json", is_flag=True, help="The diagnosis as JSON.")
 @target_options
@@ -42,11 +42,11 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
     if as_json:
         tell(hinted_document(report.as_json(found)))
     else:
-        for verdict, line in report.lines(found, everything=everything):
+        is_up = app.lab.run_dir.exists()
+        mend = "" if is_up else "orchestrator up  # nothing is up"
+        for verdict, line in report.lines(found, everything=everything, mend=mend):
             colour = COLOURS.get(verdict) if verdict and is_terminal() else None
             click.secho(clean(hinted(line)), fg=colour)
-        if not found.is_well and not app.lab.run_dir.exists():
-            click.echo(hinted("nothing is up: `orchestrator up` first"), err=True)
     if what := ailment(app.lab):
         complain(f"{what}{MEND}")
     if not found.is_well:

@@ -29,8 +29,11 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def lines(found: Diagnosis, *, everything: bool = False) -> Iterator[tuple[Verdict | None, str]]:
-    """Lines with the verdict that each is about, for colours; None: plain."""
+def lines(
+    found: Diagnosis, *, everything: bool = False, mend: str = ""
+) -> Iterator[tuple[Verdict | None, str]]:
+    """Lines with the verdict that each is about, for colours; None: plain. `mend` is what mends
+    it whatever it is."""
     if everything:
         for walk in found.walks:
             yield None, f"{walk.node}:"
@@ -42,7 +45,7 @@ def lines(found: Diagnosis, *, everything: bool = False) -> Iterator[tuple[Verdi
         yield from _rows(walk)
     else:
         yield from _platform(found)
-    yield from _conclusion(found)
+    yield from _conclusion(found, mend)
 
 
 def _rows(walk: Walk) -> Iterator[tuple[Verdict, str]]:
@@ -67,7 +70,7 @@ def _platform(found: Diagnosis) -> Iterator[tuple[Verdict, str]]:
             yield last.verdict, text.rstrip()
 
 
-def _conclusion(found: Diagnosis) -> Iterator[tuple[Verdict | None, str]]:
+def _conclusion(found: Diagnosis, mend: str) -> Iterator[tuple[Verdict | None, str]]:
     what = found.asked or "the platform"
     culprit = found.culprit
     if culprit is None:
@@ -85,7 +88,7 @@ def _conclusion(found: Diagnosis) -> Iterator[tuple[Verdict | None, str]]:
         yield None, f"  show: {culprit.command}"
     for text in culprit.details:
         yield None, f"  log:  {text}"
-    yield None, f"  mend: {culprit.mend or 'orchestrator replay'}"
+    yield None, f"  mend: {mend or culprit.mend or 'orchestrator replay'}"
     for other in found.others:
         yield other.verdict, f"also: {_brief(other)}"
 

@@ -11,7 +11,6 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from itertools import count
 
@@ -32,6 +31,7 @@ from orchestrator.events import (
     StepQueued,
     StepRetried,
 )
+from orchestrator.near import did_you_mean, full_and_short
 from orchestrator.needs import dependents, weights
 from orchestrator.sights.phases import (
     BESIDE,
@@ -100,9 +100,8 @@ def resolve(word: str, names: Iterable[str]) -> str:
     known = set(names)
     if found := _meant(word, known):
         return found
-    near = get_close_matches(word, [name.partition(":")[2] for name in known], n=5)
-    hint = f"like it: {', '.join(near)}; " if near else ""
-    raise UsageError(f"unknown node {word}; {hint}`orchestrator analyze blame` lists the run's")
+    near = did_you_mean(word, full_and_short(sorted(known)))
+    raise UsageError(f"unknown node {word}{near}; `orchestrator analyze blame` lists the run's")
 
 
 def _meant(word: str, known: set[str]) -> str | None:

@@ -187,11 +187,10 @@ def test_rows_appear_while_others_are_waited_for(pair: World) -> None:
     try:
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert process.poll() is None, "it was at its end before its first row was seen"
+        process.terminate()  # while it asks; once it only prints, this would kill it
         rest, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
     assert first.startswith("ok    namespace")
-    assert "fail  service    cache" in rest
-    assert rest.splitlines()[-1].partition(" in ")[0].endswith(" proven")
+    assert (process.returncode, " proven in " in rest) == (130, False)

@@ -252,7 +252,7 @@ def test_rule_that_swallows_everything_is_named_with_what_takes_it_away(
 def test_nothing_up_is_said(world: World) -> None:
     answer = world.orchestrator("why")
     assert answer.code == 1
-    assert "nothing is up: `orchestrator up --host-netns " in answer.err
+    assert "mend: orchestrator up --host-netns " in answer.out
 
 
 TWO_BRIDGES = """
