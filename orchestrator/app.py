@@ -10,9 +10,10 @@ import secrets as random
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator import former, frozen, known, linux
 from orchestrator.attendance import Attendance
@@ -76,8 +77,7 @@ NEVER_BROKEN = frozenset({"check", "link"})
 HOSTS_DIR = ".hosts"  # below the run root: what is remembered of each host across labs
 
 
-@dataclass(frozen=True)
-class App:
+class App(Struct, frozen=True, dict=True):
     """One stack on one lab; everything that a command needs.
 
     `stack` is what this host can run of the `whole`.

@@ -6,12 +6,14 @@ State is a fold over these. Durations are never stored: they are differences of 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, get_type_hints
+from functools import cache
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import FieldInfo, fields
 
 Milliseconds = Mapping[str, int]  # node → how long
 Needs = Mapping[str, Mapping[str, str]]  # node → need → the stage it waits for
@@ -42,8 +44,7 @@ class Cause(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True):
     """A command began to work on the lab.
 
     `needs` is the order that the run obeys (when taking away: reversed), for each node that
@@ -61,8 +62,7 @@ class RunStarted:
     expected_ms: Milliseconds = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StepQueued:
+class StepQueued(Struct, frozen=True):
     """All needs of a node are met; it waits for a slot. `released_by` is the need met last."""
 
     node: str
@@ -70,16 +70,14 @@ class StepQueued:
     released_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlotTaken:
+class SlotTaken(Struct, frozen=True):
     """The node's own work begins, with a look at what is there and what is left to undo."""
 
     node: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(Struct, frozen=True):
     """The intent, on disk before the world is touched."""
 
     node: str
@@ -87,16 +85,14 @@ class StepStarted:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepProvisioned:
+class StepProvisioned(Struct, frozen=True):
     """The node's own work is done; its readiness gate is next."""
 
     node: str
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepJoined:
+class StepJoined(Struct, frozen=True):
     """All that a node was started beside is ready, `released_by` as the last: its own readiness
     is asked for only now."""
 
@@ -105,8 +101,7 @@ class StepJoined:
     released_by: str
 
 
-@dataclass(frozen=True, slots=True)
-class GateChecked:
+class GateChecked(Struct, frozen=True):
     """A probe's answer, told when it differs from the one before.
 
     A probe has no event for its beginning, so how long it took stands here; 0 for what was
@@ -120,8 +115,7 @@ class GateChecked:
     took_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StepRetried:
+class StepRetried(Struct, frozen=True):
     """An attempt failed; the next one follows after `delay_s`."""
 
     node: str
@@ -130,8 +124,7 @@ class StepRetried:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class StepGivenUp:
+class StepGivenUp(Struct, frozen=True):
     """No attempt follows; what this run left half-built of the node is taken away next."""
 
     node: str
@@ -139,8 +132,7 @@ class StepGivenUp:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(Struct, frozen=True):
     """The outcome of a node in this run."""
 
     node: str
@@ -151,8 +143,7 @@ class StepFinished:
     log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStarted:
+class ProcessStarted(Struct, frozen=True):
     """A process runs; pid and start time identify it after a crash of ours."""
 
     node: str
@@ -160,8 +151,7 @@ class ProcessStarted:
     start_ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessExited:
+class ProcessExited(Struct, frozen=True):
     """A process ended; negative codes are signals."""
 
     node: str
@@ -169,39 +159,34 @@ class ProcessExited:
     returncode: int
 
 
-@dataclass(frozen=True, slots=True)
-class DriftFound:
+class DriftFound(Struct, frozen=True):
     """Something is not as wanted, outside of a run that is to change it."""
 
     node: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class HealingGivenUp:
+class HealingGivenUp(Struct, frozen=True):
     """What was healed broke again and again: it is left as it is until somebody mends it."""
 
     node: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed:
+class Noticed(Struct, frozen=True):
     """Something worth telling that changes nothing, e.g. a setting left as it is."""
 
     node: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Struct, frozen=True):
     """A signal asked the run to stop."""
 
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished:
+class RunFinished(Struct, frozen=True):
     """The run's end; counts per outcome follow from the steps."""
 
     outcome: Outcome
@@ -230,14 +215,11 @@ Event = (
 )
 
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
-FIELDS = {kind: tuple(each.name for each in dataclasses.fields(kind)) for kind in EVENTS.values()}
-HINTS: dict[str, dict[str, Any]] = {name: get_type_hints(kind) for name, kind in EVENTS.items()}
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """An event with its place in the journal."""
 
     seq: int
@@ -259,7 +241,7 @@ def encode(record: Record) -> str:
         "mono_ns": record.mono_ns,
         "event": kind.__name__,
     }
-    for name in FIELDS[kind]:
+    for name in kind.__struct_fields__:
         line[name] = getattr(event, name)
     text = _JSON.encode(line)
     return text if text.isprintable() else _escaped(text)
@@ -279,14 +261,14 @@ def decode(line: str) -> Record:
     name = data.get("event") if isinstance(data, dict) else None
     if not isinstance(name, str) or name not in EVENTS:
         raise ValueError("no known event in it")
-    kind, hints = EVENTS[name], HINTS[name]
+    kind = EVENTS[name]
     values: dict[str, Any] = {}
-    for each in dataclasses.fields(kind):
+    for each in _fields(name):
         if each.name not in data:
-            if each.default is each.default_factory is dataclasses.MISSING:
+            if each.required:
                 raise ValueError(f"{name} without {each.name}")
             continue
-        values[each.name] = _convert(data[each.name], hints[each.name], name, each.name)
+        values[each.name] = _convert(data[each.name], each.type, name, each.name)
     envelope = {key: data.get(key) for key in ("seq", "wall_ns", "mono_ns")}
     if not all(type(value) is int and abs(value) < 2**63 for value in envelope.values()):
         raise ValueError("seq, wall_ns and mono_ns must be whole numbers of 64 bits")
@@ -299,6 +281,11 @@ def decode(line: str) -> Record:
         mono_ns=data["mono_ns"],
         event=kind(**values),
     )
+
+
+@cache
+def _fields(event: str) -> tuple[FieldInfo, ...]:
+    return fields(EVENTS[event])
 
 
 def _convert(value: Any, hint: Any, event: str, field: str) -> Any:

@@ -8,8 +8,9 @@ line is spelled once, and a family of which nothing changed not at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from msgspec import Struct
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -18,8 +19,7 @@ SPECIAL = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 Labels = tuple[str, ...]  # values, in the order of the family's labels
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(Struct, frozen=True):
     """One metric family. The name of a counter is given without its `_total`."""
 
     name: str

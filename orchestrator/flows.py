@@ -7,8 +7,9 @@ services in it, the lab's host, or the outside.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from orchestrator.spec import Service, Stack
 
@@ -17,8 +18,7 @@ TCP = "tcp"
 HTTP_PORT = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """Connections that may be made, and what in the stack file says so."""
 
     source: str  # a namespace, HOST or OUTSIDE

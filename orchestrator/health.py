@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.engine.plan import Node
 from orchestrator.linux import in_thread, inside
@@ -44,16 +46,14 @@ def hurried(node: Node, why: str) -> Node:
     return replace(node, resource=replace(service, grace_s=min(service.grace_s, grace_s)))
 
 
-@dataclass(slots=True)
-class Silence:
+class Silence(Struct):
     """A service that does not answer: since when, and when it last did anything at all."""
 
     since_s: float
     moved_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Shortage:
+class Shortage(Struct, frozen=True):
     """A service that has no file descriptor left: what is open, and since when nothing new is."""
 
     since_s: float
@@ -79,8 +79,7 @@ def verdict(silence: Silence, shortage: Shortage | None, now_s: float) -> str | 
     return None
 
 
-@dataclass(slots=True)
-class Health:
+class Health(Struct):
     """Asks, and remembers since when there was no answer."""
 
     asker: Asker

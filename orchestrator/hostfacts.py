@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.kernel import sysctl
@@ -27,8 +28,7 @@ HAVE_VERSION = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tool:
+class Tool(Struct, frozen=True):
     """A program: where it was found (or not) and what it calls its version."""
 
     name: str
@@ -36,8 +36,7 @@ class Tool:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class BaseChain:
+class BaseChain(Struct, frozen=True):
     """A chain of nftables that forwarded packets pass."""
 
     family: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.engine.plan import Node
@@ -23,8 +24,7 @@ from orchestrator.replay import Identity
 MONITORING = "monitoring"  # the layer whose programs only look
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """What a proof compares: of each node that has one its identity (inode, interface indexes,
     or pid and start time), connections between services, and resets in each namespace."""
 

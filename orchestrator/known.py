@@ -16,11 +16,11 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plain import Plain
+from msgspec import Struct, field
+
 from orchestrator.processes import prepared
 from orchestrator.processes.prepared import Store
 from orchestrator.spec import Stack
@@ -33,8 +33,7 @@ OWN = {("orchestrator.known", "Known"), ("orchestrator.known", "Sound")}
 OWN |= {("orchestrator.spec", "Condition")}
 
 
-@dataclass(frozen=True)
-class Sound:
+class Sound(Struct, frozen=True):
     """What templates were rendered with, without a fault."""
 
     left_out: tuple[str, ...]  # services that this host could not run
@@ -42,8 +41,7 @@ class Sound:
     files: Mapping[str, bool]  # what they asked for of this host, and whether it was there
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(Struct, frozen=True):
     """A stack, and what is known of its templates: of none if it was read just now."""
 
     stack: Stack
@@ -121,7 +119,7 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name) if module == "orchestrator.spec" else None
-        if isinstance(found, type) and issubclass(found, Plain):
+        if isinstance(found, type) and issubclass(found, Struct):
             return found
         if (module, name) in FOREIGN | OWN:
             return super().find_class(module, name)

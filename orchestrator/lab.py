@@ -14,7 +14,7 @@ MARKS, CHAINS = "orchestrator:", "ORC-"  # what those of any lab begin with
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
 
-class Lab(NamedTuple):  # dataclasses take longer to load than all that `status` needs
+class Lab(NamedTuple):  # to load msgspec takes longer than all that `status` needs
     """A stack on a host. `host` names a network namespace, or is empty for the root one.
 
     Marks are derived from the name alone, so ownership survives the loss of all files.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from orchestrator.spec import Flow, Job, Service, Stack, When
 
 P = TypeVar("P", Service, Job)
@@ -25,12 +27,13 @@ def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack,
         return stack, {}
     for name in stack.services:
         if (home := stack.home_of(name)) in absent:
-            absent.setdefault(name, absent[home].changed(otherwise=""))
+            absent.setdefault(name, replace(absent[home], otherwise=""))
     jobs = {name: job for name, job in stack.jobs.items() if job.of not in absent}
     gone = {*absent, *(name for name in stack.jobs if name not in jobs)}
     services = {name: each for name, each in stack.services.items() if name not in absent}
     checks = {name: each for name, each in stack.checks.items() if not gone & {*each.needs}}
-    part = stack.changed(
+    part = replace(
+        stack,
         services={name: _without(each, gone) for name, each in services.items()},
         jobs={name: _without(each, gone) for name, each in jobs.items()},
         checks=checks,
@@ -41,7 +44,7 @@ def leave_out(stack: Stack, is_installed: Callable[[str], bool]) -> tuple[Stack,
 
 def _without(process: P, gone: Collection[str]) -> P:
     needs = {name: given for name, given in process.needs.items() if name not in gone}
-    return process.changed(needs=needs) if needs != process.needs else process
+    return replace(process, needs=needs) if needs != process.needs else process
 
 
 def _flow_without(flow: Flow, gone: Collection[str]) -> Flow | None:
@@ -49,7 +52,7 @@ def _flow_without(flow: Flow, gone: Collection[str]) -> Flow | None:
     targets = tuple(name for name in flow.targets if name not in gone)
     if not sources or not targets:
         return None
-    return flow.changed(sources=sources, targets=targets)
+    return replace(flow, sources=sources, targets=targets)
 
 
 def words(left_out: Mapping[str, When]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.processes.probes import Answer
@@ -14,8 +15,7 @@ AT_ONCE = 64  # packets and connections under way; a stack of 1,000 services has
 LIMIT_S = 6.0  # of any question; each has a bound of its own below it, and words for that
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What was seen."""
 
     passed: bool
@@ -23,8 +23,7 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One thing proven or not, with what was seen and the command that shows the same."""
 
     group: str
@@ -35,8 +34,7 @@ class Row:
     details: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One thing to prove; no two have the same group and name."""
 
     group: str

@@ -7,8 +7,10 @@ made while others worked on the lab would take away what they have just brought 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator import linux
 from orchestrator.errors import UsageError
@@ -38,8 +40,7 @@ if TYPE_CHECKING:
 STANDING = ("netns", "bridge", "veth", "service")  # kinds of nodes that only `up` makes
 
 
-@dataclass(frozen=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """What a replay would touch, the connections that would break by it, and all as it was."""
 
     radius: Radius

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import UsageError
 from orchestrator.kinds import kind_of
@@ -29,8 +31,7 @@ MENDED_WITH = {("bridge", "veth")}
 KEPT_IN_LAYER = frozenset({"netns", "mount"})
 
 
-@dataclass(frozen=True, slots=True)
-class Radius:
+class Radius(Struct, frozen=True):
     """What a replay may touch. Everything else must be the same afterwards."""
 
     rebuilt: frozenset[str]  # taken away and made anew
@@ -144,8 +145,7 @@ def outer_needs(nodes: Mapping[str, Node], names: Collection[str]) -> frozenset[
 Identity = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """What is the same after a replay as before, outside of its radius."""
 
     nodes: int

@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
@@ -23,8 +24,7 @@ STOP_GRACE_S = 5.0
 START_DEADLINE_S, START_LOOK_S = 10.0, 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
+class Resident(Struct, frozen=True):
     """The supervisor that runs: its pid, and the fingerprint of what it knows as wanted."""
 
     pid: int

@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from orchestrator.events import Event, Outcome
 
@@ -28,8 +29,7 @@ class State(StrEnum):
     FOREIGN = "foreign"
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """A state and, where it is not as wanted, the difference in words."""
 
     state: State

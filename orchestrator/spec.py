@@ -1,8 +1,8 @@
 """The stack as plain frozen values: what everything but the reading of its file works with.
 
 What may stand in a file, with bounds, defaults and words, is in schema.py, field by field the
-same; a test holds the two together. This module loads nothing, so that a stack that was read
-before costs no command the loading of what reads it.
+same; a test holds the two together. A stack that was read before costs no command the loading of
+what reads it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from orchestrator.lab import IFNAMSIZ
-from orchestrator.plain import Plain
 
 PORT_SIDE = "-br"  # what the bridge's end of a veth is called more than the inner end
 
@@ -33,21 +34,21 @@ class Condition(StrEnum):
         return Condition, (self.value,)
 
 
-class Network(Plain):
+class Network(Struct, frozen=True):
     """A bridge; its key is the bridge's name."""
 
     address: IPv4Interface
     masquerade: bool
 
 
-class Attachment(Plain):
+class Attachment(Struct, frozen=True):
     """A service's place on a network."""
 
     address: IPv4Address
     interface: str | None
 
 
-class Retry(Plain):
+class Retry(Struct, frozen=True):
     """Attempts with exponential backoff and jitter between them."""
 
     attempts: int
@@ -55,14 +56,14 @@ class Retry(Plain):
     max_backoff_s: float
 
 
-class Stop(Plain):
+class Stop(Struct, frozen=True):
     """How a process is asked to leave, and how long it may take."""
 
     signal: Literal["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGKILL"]
     grace_s: float
 
 
-class Listen(Plain):
+class Listen(Struct, frozen=True):
     """A listening socket that is made before the program and handed to it."""
 
     port: int
@@ -70,7 +71,7 @@ class Listen(Plain):
     backlog: int
 
 
-class ConfigFile(Plain):
+class ConfigFile(Struct, frozen=True):
     """A file that is rendered for the service and mounted at its key: a template or its text."""
 
     template: str | None
@@ -78,28 +79,28 @@ class ConfigFile(Plain):
     on_host: bool
 
 
-class When(Plain):
+class When(Struct, frozen=True):
     """What this host must have; a service without it is left out, with a word."""
 
     programs: tuple[str, ...]
     otherwise: str
 
 
-class Account(Plain):
+class Account(Struct, frozen=True):
     """An account at PostgreSQL or Redis: its password, and what `audit` must find it may do."""
 
     secret: str
     may: tuple[str, ...]
 
 
-class Limits(Plain):
+class Limits(Struct, frozen=True):
     """What all processes of a service or job together may take."""
 
     memory: int  # bytes
     tasks: int
 
 
-class HttpProbe(Plain):
+class HttpProbe(Struct, frozen=True):
     """GET answers with that status and a body that contains the text."""
 
     port: int
@@ -108,7 +109,7 @@ class HttpProbe(Plain):
     contains: str
 
 
-class PostgresProbe(Plain):
+class PostgresProbe(Struct, frozen=True):
     """SELECT 1 on that database as that user."""
 
     database: str
@@ -117,7 +118,7 @@ class PostgresProbe(Plain):
     password: str | None
 
 
-class RedisProbe(Plain):
+class RedisProbe(Struct, frozen=True):
     """PING answers PONG."""
 
     port: int
@@ -125,7 +126,7 @@ class RedisProbe(Plain):
     password: str | None
 
 
-class Readiness(Plain):
+class Readiness(Struct, frozen=True):
     """Everything that is given must hold, in this order: notify, tcp, then the protocols."""
 
     notify: bool
@@ -136,7 +137,7 @@ class Readiness(Plain):
     interval_s: float
 
 
-class Process(Plain):
+class Process(Struct, frozen=True):
     """What services and jobs have in common."""
 
     user: str
@@ -152,7 +153,7 @@ class Process(Plain):
     host_files: tuple[str, ...]
 
 
-class Service(Process):
+class Service(Process, frozen=True):
     """A namespace on the network(s) and, with a command, a process that runs in it."""
 
     layer: str
@@ -170,21 +171,21 @@ class Service(Process):
     stop: Stop
 
 
-class PublishedPort(Plain):
+class PublishedPort(Struct, frozen=True):
     """Host port → service port, for clients from everywhere."""
 
     host: int
     service: int
 
 
-class Prepared(Plain):
+class Prepared(Struct, frozen=True):
     """What a job would make alike in every lab: made once per machine, its standard input then."""
 
     command: tuple[str, ...]
     programs: tuple[str, ...]
 
 
-class Job(Process):
+class Job(Process, frozen=True):
     """A command that runs to its end once; `of` names the service whose place it takes."""
 
     of: str
@@ -194,7 +195,7 @@ class Job(Process):
     prepared: Prepared | None
 
 
-class Flow(Plain):
+class Flow(Struct, frozen=True):
     """Connections that may be made besides those that follow from needs."""
 
     sources: tuple[str, ...]
@@ -203,7 +204,7 @@ class Flow(Plain):
     why: str
 
 
-class Expect(Plain):
+class Expect(Struct, frozen=True):
     """What an answer must look like."""
 
     status: int
@@ -211,7 +212,7 @@ class Expect(Plain):
     json_keys: tuple[str, ...]
 
 
-class CheckStep(Plain):
+class CheckStep(Struct, frozen=True):
     """One HTTP request from the lab's host."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -222,7 +223,7 @@ class CheckStep(Plain):
     save: dict[str, str]
 
 
-class Check(Plain):
+class Check(Struct, frozen=True):
     """Requests through the platform, in order; a gate of `up`, or a row of `verify` only."""
 
     title: str
@@ -232,7 +233,7 @@ class Check(Plain):
     steps: tuple[CheckStep, ...]
 
 
-class Supervision(Plain):
+class Supervision(Struct, frozen=True):
     """What the supervisor does about drift and failures."""
 
     policy: Literal["heal", "alert", "freeze"]
@@ -245,7 +246,7 @@ class Supervision(Plain):
     trace_one_in: int
 
 
-class Stack(Plain):
+class Stack(Struct, frozen=True, dict=True):
     """A whole platform: networks, services, jobs, secrets, checks."""
 
     name: str

@@ -6,10 +6,11 @@ import os
 import pwd
 import signal
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import Problem, SpecError
@@ -50,8 +51,7 @@ STAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Compiler:
+class Compiler(Struct, frozen=True):
     """Turns a valid stack into nodes for one lab. `memory` is this machine's, across labs."""
 
     stack: Stack

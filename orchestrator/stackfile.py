@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import Struct
 from pydantic import ValidationError
 
 from orchestrator import readiness as models
@@ -15,7 +16,6 @@ from orchestrator.fields import Model
 from orchestrator.flows import HOST, OUTSIDE, declared_ports
 from orchestrator.lab import IFNAMSIZ
 from orchestrator.needs import find_circle
-from orchestrator.plain import Plain
 from orchestrator.spec import PORT_SIDE, Condition, Network, Process, Readiness, Stack
 
 Complain = Callable[[Path, str], None]
@@ -46,7 +46,7 @@ def parse_stack(text: str, file: str) -> Stack:
 def plain(value: Any) -> Any:
     """The value without the models that it was read by: those of spec.py in their place."""
     if isinstance(value, Model):
-        kind: type[Plain] = getattr(spec, type(value).__name__)
+        kind: type[Struct] = getattr(spec, type(value).__name__)
         return kind(**{name: plain(getattr(value, name)) for name in type(value).model_fields})
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}

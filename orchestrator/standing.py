@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.app import App
@@ -19,8 +20,7 @@ from orchestrator.spec import PORT_SIDE
 EMPTY = Snapshot({}, {}, [])
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A service's namespace and what the stack promises of it."""
 
     label: str
@@ -40,8 +40,7 @@ class Place:
         return None
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Struct, frozen=True, dict=True):
     """What of one app's platform can be seen without a packet; every look is made once."""
 
     app: App

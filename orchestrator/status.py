@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from orchestrator import pagenote, resident
 from orchestrator.app import App
@@ -16,8 +17,7 @@ from orchestrator.sights import journal
 from orchestrator.sights.history import NodeHistory, nodes
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
+class NodeStatus(Struct, frozen=True):
     """One node now: what is observed, with what the journal remembers."""
 
     node: str
@@ -81,8 +81,7 @@ def node_status(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """The lab as `status` shows it."""
 
     lab: str
@@ -92,7 +91,8 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return asdict(self)
+        found: dict[str, Any] = to_builtins(self)
+        return found
 
 
 def status_of(app: App, observed: Mapping[str, Observation]) -> Status:

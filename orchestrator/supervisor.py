@@ -12,7 +12,8 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.app import App, drifts
 from orchestrator.beat import beat
@@ -39,8 +40,7 @@ STOP_CONFIRM_S = 0.1  # a process that is stopped: twice seen is proof
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
 
 
-@dataclass(slots=True)
-class Healings:
+class Healings(Struct):
     """When each node was healed: how long to wait, and whether to give it up. Pure."""
 
     limit: int

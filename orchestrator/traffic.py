@@ -10,9 +10,10 @@ import struct
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator import linux
 from orchestrator.errors import HostError, ResourceError
@@ -62,8 +63,7 @@ def echo_reply(packet: bytes) -> tuple[int, int] | None:
     return (identifier, number) if kind == ECHO_REPLY else None
 
 
-@dataclass(frozen=True)
-class Pinger:
+class Pinger(Struct, frozen=True):
     """Echo requests from one namespace, many at once over one raw socket."""
 
     channel: socket.socket
@@ -173,8 +173,7 @@ def knock_command(address: IPv4Address, port: int, http: HttpProbe | None) -> st
     return f"curl -i http://{'localhost' if address.is_loopback else address}:{port}{http.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """A neighbour of the lab's host that is none of its own; `path` is its namespace. On its
     port it tells whoever connects which address it came from."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from orchestrator import document, rendering
 from orchestrator.app import App
@@ -87,9 +88,9 @@ def _unreadable(
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """One file at a time: the compiler stops at the first template that is wrong."""
     for inside, file in process.files.items():
-        only = {name: process.changed(files={inside: file})}
+        only = {name: replace(process, files={inside: file})}
         others: dict[str, object] = {"services": {}, "jobs": {}}
-        part = app.stack.changed(**{**others, kind: only})
+        part = replace(app.stack, **{**others, kind: only})
         try:
             replace(app.compiler, stack=part).check_templates()
         except SpecError as error:

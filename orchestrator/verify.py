@@ -7,9 +7,10 @@ import contextlib
 import re
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from ipaddress import IPv4Address
+
+from msgspec import Struct, field
 
 from orchestrator.app import App
 from orchestrator.errors import ProcessError
@@ -39,8 +40,7 @@ CHECK_S = 5.0  # a platform that is up answers; the check's own deadline is for 
 LOCALHOST = IPv4Address("127.0.0.1")
 
 
-@dataclass(frozen=True)
-class Verification:
+class Verification(Struct, frozen=True, dict=True):
     """Every proof for one app, group by group. Changes nothing itself; its
     requests do what the stack's checks ask for."""
 

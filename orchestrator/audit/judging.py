@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.audit.findings import Finding, judged, skipped
 from orchestrator.audit.looking import Entry, Process, Seen
@@ -18,8 +19,7 @@ HIDDEN = "no /home, /sys, /etc/shadow, /var/lib, state directory"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """What is said of a service."""
 
     name: str
@@ -31,8 +31,7 @@ class Claim:
     own_places: tuple[str, ...]  # of the lab's directories on the host: its data and its log
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Struct, frozen=True):
     """What every service is held against."""
 
     namespaces: Mapping[str, int]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.processes import procfs
 from orchestrator.processes.procfs import PROC
@@ -15,8 +16,7 @@ from orchestrator.processes.sandbox import SECRETS_DIR
 NAMESPACES = ("pid", "ipc", "uts", "mnt", "cgroup", "net")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(Struct, frozen=True):
     """One line of /proc/PID/mountinfo."""
 
     place: str
@@ -24,8 +24,7 @@ class Mount:
     is_read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """One process in a sandbox; `is_init` is bubblewrap, pid 1 in there."""
 
     pid: int
@@ -38,8 +37,7 @@ class Process:
     sockets: frozenset[int]  # inodes
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """A file or directory."""
 
     path: str
@@ -47,8 +45,7 @@ class Entry:
     uid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """All that runs for one service, and the world as it sees it."""
 
     processes: tuple[Process, ...]

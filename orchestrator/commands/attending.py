@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 import click
+from msgspec import Struct
 
 from orchestrator import pagenote, resident
 from orchestrator.app import App
@@ -16,8 +16,7 @@ from orchestrator.engine.executor import Result
 from orchestrator.events import Outcome
 
 
-@dataclass
-class Staying(Attendance):
+class Staying(Attendance, Struct):
     """Of `up`: one is there afterwards that knows what is wanted now. It starts last, so that it
     costs no time; `live` ones first, since the page is theirs."""
 
@@ -52,8 +51,7 @@ class Staying(Attendance):
             await supervised(self.app, self.target, held)
 
 
-@dataclass
-class Resting(Attendance):
+class Resting(Attendance, Struct):
     """Of `secrets rotate`: it is away meanwhile, and one comes back however that ends. It takes
     what it knows for what is wanted, and would restart services with that."""
 
@@ -69,8 +67,7 @@ class Resting(Attendance):
             await supervised(self.app, self.target, held)
 
 
-@dataclass
-class Ending(Attendance):
+class Ending(Attendance, Struct):
     """Of `down`."""
 
     app: App

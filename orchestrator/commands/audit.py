@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import asdict
 
 import click
+from msgspec import to_builtins
 
 from orchestrator.commands.options import target_options
 from orchestrator.commands.target import Target, is_terminal
@@ -34,7 +34,7 @@ def audit(target: Target, everything: bool, as_json: bool) -> None:
     findings = asyncio.run(look(app))
     failed = [each for each in findings if each.verdict is Verdict.FAIL]
     if as_json:
-        rows = [{"title": CHECKS[each.check], **asdict(each)} for each in findings]
+        rows = [{"title": CHECKS[each.check], **to_builtins(each)} for each in findings]
         tell({"passed": not failed, "findings": rows})
         sys.exit(1 if failed else 0)
     for check, title in CHECKS.items():

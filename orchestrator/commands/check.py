@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from orchestrator.commands.options import FilePath, target_options
 from orchestrator.commands.target import Target, is_terminal
@@ -80,7 +81,7 @@ def doctor(target: Target, as_json: bool) -> None:
     findings: list[Finding] = asyncio.run(examine(app, problem, is_new=target.is_absent()))
     failed = [each for each in findings if each.level is Level.FAIL]
     if as_json:
-        rows = [asdict(each) for each in findings]
+        rows = [to_builtins(each) for each in findings]
         tell({"passed": not failed, "findings": rows})
     else:
         width = max(len(each.check) for each in findings)

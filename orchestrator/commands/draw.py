@@ -78,7 +78,7 @@ def topology(target: Target, form: str | None) -> None:
 
     What is foreign, down or missing is marked, and what the plan has beyond it is listed.
     """
-    from dataclasses import asdict
+    from msgspec import to_builtins
 
     from orchestrator.drawing.network import compare
     from orchestrator.drawing.survey import survey
@@ -90,7 +90,7 @@ def topology(target: Target, form: str | None) -> None:
     plan = plan_of(app)
     seen = compare(survey(app.lab, plan, app.compiler.netlink, tables), plan)
     if form == "json":
-        tell(asdict(seen))
+        tell(to_builtins(seen))
     elif form == "svg":
         from orchestrator.drawing.topology_svg import as_svg
 
@@ -110,7 +110,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
 
     A wanted rule that is missing and one of ours that nobody wants are marked with ✗.
     """
-    from dataclasses import asdict
+    from msgspec import to_builtins
 
     from orchestrator.drawing.rules import as_text, flows_text
     from orchestrator.kernel import iptables
@@ -120,7 +120,7 @@ def rules(target: Target, explain: bool, as_json: bool) -> None:
     live = asyncio.run(iptables.save())
     found = rows_of(app, live)
     if as_json:
-        tell([asdict(row) for row in found])
+        tell([to_builtins(row) for row in found])
         return
     if explain and (summary := flows_text(publications_of(app.stack), found)):
         _print(summary + "\n")
@@ -142,7 +142,7 @@ def policy(target: Target, explain: bool, as_json: bool) -> None:
     Read off the rules that the kernel enforces now, on the host and in each namespace. Exit code
     0 if they are as wanted, 1 if not.
     """
-    from dataclasses import asdict
+    from msgspec import to_builtins
 
     from orchestrator.drawing.policy import as_text, explained
     from orchestrator.policychart import chart_of
@@ -150,7 +150,7 @@ def policy(target: Target, explain: bool, as_json: bool) -> None:
     app = target.enter()
     chart = asyncio.run(chart_of(app))
     if as_json:
-        tell(asdict(chart))
+        tell(to_builtins(chart))
     else:
         _print(as_text(chart))
         if explain:

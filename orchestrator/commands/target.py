@@ -100,7 +100,7 @@ class Target:
             directory = NamespaceDirectory(app.compiler.memory / "netns-directory")
             self._private = PrivateHost(app.lab, directory)
             self._private.enter(create=create)
-            from dataclasses import replace
+            from msgspec.structs import replace
 
             # Afresh: nodes that were made before this know another namespace as the host.
             app = self._app = replace(app)

@@ -8,10 +8,10 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
 
 from orchestrator.commands.check import coloured
 from orchestrator.commands.options import target_options
@@ -63,7 +63,7 @@ def verify(target: Target, as_json: bool, outside: bool) -> None:
     if as_json:
         order = {(each.group, each.name): number for number, each in enumerate(questions)}
         rows.sort(key=lambda row: order[row.group, row.name])
-        tell({"passed": not failed, "rows": [asdict(row) for row in rows]})
+        tell({"passed": not failed, "rows": [to_builtins(row) for row in rows]})
     else:
         text = f"{len(rows) - len(failed)} of {len(rows)} proven"
         click.echo(f"{text} in {time.monotonic() - begun:.2f} s")

@@ -11,9 +11,10 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import flows, linux
 from orchestrator.diagnosis.network import Counted, Way
@@ -32,8 +33,7 @@ DISCARD = 9  # RFC 863; no packet goes there, a route is only looked up
 LOCALHOST = IPv4Address("127.0.0.1")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """One side that a connection may come from; `path` None is the host."""
 
     label: str
@@ -72,8 +72,7 @@ def callers(site: Site, place: Place, whole: set[str]) -> list[Caller]:
     return found
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """Answers of one round, by place and by service."""
 
     ways: dict[str, list[Way]]

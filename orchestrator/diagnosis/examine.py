@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.app import App
 from orchestrator.diagnosis import network, transport
@@ -64,8 +65,7 @@ async def diagnose(app: App, asked: str = "") -> Diagnosis:
     return examination.conclude(asked)
 
 
-@dataclass
-class Examination:
+class Examination(Struct):
     """Findings by the node whose walk they belong to, gathered layer by layer."""
 
     app: App

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 # From the client's side to the data; the last three are no layers of a request to a service.
 LAYERS = (
@@ -39,8 +40,7 @@ class Verdict(StrEnum):
     SKIPPED = "skipped"  # not asked, since something below is broken
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One layer of one node: the verdict, what was seen, and the command that shows the same."""
 
     layer: str
@@ -52,8 +52,7 @@ class Finding:
     mend: str = ""  # where it takes more than bringing back what the stack wants
 
 
-@dataclass(frozen=True, slots=True)
-class Walk:
+class Walk(Struct, frozen=True):
     """The findings on the way to one node, in the order of the layers."""
 
     node: str
@@ -72,8 +71,7 @@ class Walk:
         return self.first(Verdict.BROKEN) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """All walks, what a node needs before the node, and the way to the culprit.
 
     `asked` is empty for the whole platform. `chain` leads from what was asked to the walk that

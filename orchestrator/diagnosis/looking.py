@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.app import App
@@ -29,8 +30,7 @@ LOG_LINES = 3
 NO_ROOM_BYTES = 64 << 10  # a few pages of a database
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """One look at everything that was asked for."""
 
     host: Snapshot

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+
+from msgspec import Struct
 
 from orchestrator.diagnosis.findings import Finding, Verdict
 from orchestrator.kernel.bridge import MTU, Bridge
@@ -22,8 +23,7 @@ DENIALS = ("DROP", "REJECT")
 OURS = '--comment "orchestrator:'
 
 
-@dataclass(frozen=True, slots=True)
-class Shell:
+class Shell(Struct, frozen=True):
     """How commands are typed in any shell: the lab's host may be a namespace itself."""
 
     host: str
@@ -140,8 +140,7 @@ def port(veth: Veth, host: Snapshot, shell: Shell) -> Finding:
     return verdict(f"{veth.outer} is a port of {veth.bridge}, forwarding", Verdict.OK)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """How one caller comes to an address: its route and neighbour entry, and whether TCP did.
 
     `node` is what is to blame where this caller alone does not get there. `source` is the
@@ -301,8 +300,7 @@ def _place(line: str, nat: Nat) -> tuple[str, str]:
     return table, chain
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """The rules of one namespace before and after a connection was tried in vain."""
 
     node: str  # what is named if one of them is to blame

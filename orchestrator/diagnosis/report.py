@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from orchestrator.diagnosis.findings import Diagnosis, Finding, Verdict, Walk
 
@@ -22,10 +23,10 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
     return {
         "asked": found.asked,
         "well": found.is_well,
-        "first_broken": asdict(found.culprit) if found.culprit else None,
+        "first_broken": to_builtins(found.culprit) if found.culprit else None,
         "chain": list(found.chain),
-        "also_broken": [asdict(each) for each in found.others],
-        "walks": [asdict(walk) for walk in found.walks],
+        "also_broken": [to_builtins(each) for each in found.others],
+        "walks": [to_builtins(walk) for walk in found.walks],
     }
 
 

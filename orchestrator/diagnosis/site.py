@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.diagnosis.findings import closure
 from orchestrator.engine.plan import Node
@@ -20,8 +21,7 @@ from orchestrator.spec import Stack
 FORWARDING, RULES = "sysctl:ip_forward", "nat:rules"
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A namespace of the lab with its links."""
 
     label: str
@@ -40,8 +40,7 @@ class Place:
         return [self.namespace.name, *rules, *(veth.name for veth in self.veths), *bridges]
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Struct, frozen=True, dict=True):
     """The graph of one stack, as far as a request cares.
 
     `bridged_rules`: packets between two ports of a bridge pass the rules too (br_netfilter).

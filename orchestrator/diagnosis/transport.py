@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from orchestrator.diagnosis.findings import Finding, Verdict
 from orchestrator.diagnosis.network import Shell
@@ -26,8 +27,7 @@ class Outcome(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One real connection, tried from one caller's namespace."""
 
     caller: str
@@ -45,8 +45,7 @@ class Attempt:
         return self.outcome in (Outcome.CONNECTED, Outcome.REFUSED)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One process of a service: descriptors in use, and how many it may have."""
 
     pid: int
@@ -56,8 +55,7 @@ class Member:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(Struct, frozen=True):
     """A service's program with all below it; `members` is empty where nothing runs.
 
     `full` are file systems of its data without room; `log` its last lines, `last_error` what

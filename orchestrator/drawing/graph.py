@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
+
+from msgspec import Struct
 
 from orchestrator.drawing.layers import ranks
 from orchestrator.drawing.svg import printable
@@ -18,8 +19,7 @@ STRENGTH = {STARTED: 0, BESIDE: 0, READY: 1, COMPLETED: 1}
 TEXT_WIDTH = 100
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(Struct, frozen=True, dict=True):
     """Nodes with their layers, and for each its needs with the condition that it waits for.
 
     `implied` tells how many edges `reduced` left out.

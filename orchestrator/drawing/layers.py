@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
+
+from msgspec import Struct
 
 SWEEPS = 24
 THREAD_HEIGHT, THREAD_GAP, GAP = 8.0, 6.0, 14.0
@@ -24,8 +25,7 @@ THREAD_PULL = 10.0
 Cell = str | tuple[str, str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Cells of each column from top to bottom, the centre of each, and each edge's cells."""
 
     columns: tuple[tuple[Cell, ...], ...]

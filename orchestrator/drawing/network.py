@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 LIVE, MISSING, STALE = "live", "missing", "stale"
 FORWARDING = "forwarding"
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """One link with its addresses; `carrier` tells whether the other side is up too."""
 
     name: str
@@ -27,8 +28,7 @@ class Interface:
         return "up" if self.carrier else "no carrier"
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """A listening TCP socket and the program that holds it."""
 
     port: int
@@ -44,8 +44,7 @@ class Listener:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A network namespace behind a port; `label` is the stack's name for it where it has one."""
 
     label: str
@@ -57,8 +56,7 @@ class Place:
     listeners: tuple[Listener, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """A port of a bridge and the interface at its other end.
 
     `place` is the label of the namespace there; empty with an `interface` means this host,
@@ -73,8 +71,7 @@ class Port:
     interface: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
+class Bridge(Struct, frozen=True):
     """A bridge with its ports. One of the plan that is missing has the state `missing`."""
 
     name: str
@@ -84,8 +81,7 @@ class Bridge:
     ports: tuple[Port, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(Struct, frozen=True):
     """A port of the host that the live rules redirect."""
 
     port: int
@@ -94,16 +90,14 @@ class Published:
     ours: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(Struct, frozen=True):
     """What the plan has and the kernel does not, by the name of the node."""
 
     node: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
+class Network(Struct, frozen=True):
     """A lab's network as it is now."""
 
     lab: str
@@ -147,8 +141,7 @@ class Network:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class WantedLink:
+class WantedLink(Struct, frozen=True):
     """A veth pair as the plan has it; `node` is its name there."""
 
     node: str
@@ -160,8 +153,7 @@ class WantedLink:
     gateway: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What the stack wants of the network."""
 
     bridges: dict[str, str]  # name → address

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.drawing.rules import LIVE, MISSING, WHY_WIDTH, Row, human_count
 from orchestrator.drawing.svg import printable
@@ -12,8 +13,7 @@ from orchestrator.drawing.svg import printable
 CLOSED, ITSELF, OPEN, NOT_AS_WANTED = "·", "=", "open", "✗"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One flow: who, to which port of whom, the rules behind it, and the connections so far."""
 
     source: str
@@ -30,16 +30,14 @@ class Cell:
         return f"{self.target}:{self.port}/{self.protocol}"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """What one place turned away."""
 
     target: str
     packets: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Struct, frozen=True):
     """The whole policy as it is enforced now."""
 
     places: tuple[str, ...]  # columns: whoever may be a source

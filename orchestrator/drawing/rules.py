@@ -6,7 +6,9 @@ import difflib
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.drawing.svg import printable
 from orchestrator.kernel.iptables import LiveRule, Rule, Tables
@@ -27,8 +29,7 @@ KIB = 1024
 WHY_WIDTH, WAY_WIDTH = 80, 96
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One rule: what is live, what is wanted, or both."""
 
     table: str
@@ -153,8 +154,7 @@ def as_text(found: Sequence[Row], live: Tables, *, explain: bool) -> str:
     return "\n".join(printable(line).rstrip() for line in lines[1:]) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
+class Flow(Struct, frozen=True):
     """How one kind of client comes to a published port: rules by (table, end of chain, name)."""
 
     client: str

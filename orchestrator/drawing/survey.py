@@ -10,9 +10,10 @@ import re
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.drawing.network import (
@@ -47,8 +48,7 @@ FALLBACK_DEVICES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """Namespaces that may be at the other end of a veth."""
 
     paths: Mapping[Path, str]  # how to get in → what people call it

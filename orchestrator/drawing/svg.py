@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
+
+from msgspec import Struct, field
 
 MONO_EM = 0.605  # advance of one character of the usual monospaced fonts, in font sizes
 
@@ -118,8 +119,7 @@ def number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-@dataclass
-class Page:
+class Page(Struct):
     """Collects shapes in the order of painting; `render` gives the document."""
 
     title: str

@@ -6,7 +6,7 @@ link number is shown, so that the same network gives the same picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from orchestrator.drawing.network import (
     FORWARDING,
@@ -31,8 +31,7 @@ SMALL, INDENT = 10.5, 16.0
 BADGES_FROM = 200.0  # of a card's width, which its names keep
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of a card: the text, its class, a state as a dot or none, a remark at the end."""
 
     text: str
@@ -41,8 +40,7 @@ class Line:
     remark: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """What stands at the end of a port."""
 
     title: str

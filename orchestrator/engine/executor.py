@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs
 from orchestrator.engine.retry import Sleep, attempts
@@ -40,8 +41,7 @@ from orchestrator.resource import Emit, State, is_absent, rebuild
 UNDO_DEADLINE_S = 30.0
 
 
-@dataclass(slots=True)
-class Result:
+class Result(Struct):
     """What a run came to."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+from msgspec import Struct, field
 
 from orchestrator.needs import Parting, find_circle
 from orchestrator.resource import Gate, Resource
@@ -20,8 +21,7 @@ class Stage(IntEnum):
     BESIDE = 4  # of a need alone: one begins without it, and is ready only once it is
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """Attempts of one node; `jitter` is a share of each delay."""
 
     attempts: int = 3
@@ -29,8 +29,7 @@ class RetryPolicy:
     max_backoff_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """One vertex of the graph: a resource, its gate, and what it needs at which stage."""
 
     resource: Resource

@@ -12,8 +12,9 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.sights import journal
 
@@ -25,8 +26,7 @@ WALL = re.compile(rb'"wall_ns":(\d+)')
 ID = re.compile(r"([0-9a-f]{1,16})-([0-9]{1,18})")
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """Which journal, and the last record in it; -1 where there is none."""
 
     journal: str
@@ -64,8 +64,7 @@ def _name(path: Path) -> str:
     return f"{int(match[1]) if match else 0:x}"
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
+class Tail(Struct, frozen=True):
     """The last whole lines of a file, the offset behind them, and which file it was."""
 
     lines: list[bytes]
@@ -96,8 +95,7 @@ def _tail(path: Path, seq: int | None) -> Tail:
     return Tail([line for line in lines if seq is None or seq_of(line) > seq], end, inode)
 
 
-@dataclass(slots=True)
-class Message:
+class Message(Struct):
     """One message; `text` is a JSON document on one line."""
 
     kind: str
@@ -111,8 +109,7 @@ class Message:
         return f"{head}data: {self.text}\n\n".encode()
 
 
-@dataclass
-class Feed:
+class Feed(Struct):
     """Reads one journal for one reader."""
 
     path: Path
@@ -171,8 +168,7 @@ class Feed:
         return Message("message", text, str(Position(self._journal, seq_of(line))))
 
 
-@dataclass
-class Chronicle:
+class Chronicle(Struct):
     """The journal's records, read again only when it has changed."""
 
     path: Path

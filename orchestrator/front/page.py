@@ -20,11 +20,11 @@ import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aiohttp import web
+from msgspec import Struct, field, to_builtins
 
 from orchestrator.drawing.graph import Graph
 from orchestrator.drawing.network import Network
@@ -51,8 +51,7 @@ def _no_trace(_: str) -> dict[str, Any] | None:
     return None
 
 
-@dataclass
-class Sources:
+class Sources(Struct):
     """Where the page's facts come from, each asked when somebody looks.
 
     `path` gives {"window_s", "resolution_s", "request", "hops", "edges", "slowest", "traces"}
@@ -68,8 +67,7 @@ class Sources:
     trace: Callable[[str], dict[str, Any] | None] = _no_trace
 
 
-@dataclass
-class Shared(Generic[T]):
+class Shared(Struct, Generic[T]):
     """One answer for all who ask within a short time."""
 
     ask: Callable[[], Awaitable[T]]
@@ -135,7 +133,7 @@ class Page:
         return web.json_response(self._graph)
 
     async def topology(self, _: web.Request) -> web.Response:
-        return web.json_response(asdict(await self._network()))
+        return web.json_response(to_builtins(await self._network()))
 
     async def picture(self, _: web.Request) -> web.Response:
         from orchestrator.drawing.topology_svg import as_svg
@@ -173,7 +171,7 @@ class Page:
         from orchestrator.sights.timeline import summaries
 
         records = (await self._chronicle.read()).records
-        return web.json_response([asdict(each) for each in summaries(records, most=RUNS)])
+        return web.json_response([to_builtins(each) for each in summaries(records, most=RUNS)])
 
     async def run(self, request: web.Request) -> web.Response:
         from orchestrator.sights.timeline import document

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.engine.plan import Node
 from orchestrator.events import DriftFound, GateChecked, Record, RunFinished, RunStarted
@@ -38,16 +39,15 @@ Key = tuple[str, ...]
 Numbers = dict[Key, float]
 
 
-@dataclass(slots=True)
-class Durations:
+class Durations(Struct):
     """Counts per bucket, and the sum in seconds."""
 
     bounds_s: tuple[float, ...] = BOUNDS_S
-    counts: list[int] = field(init=False)
+    counts: list[int] = field(default_factory=list)
     sum_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.bounds_s) + 1)
+        self.counts = self.counts or [0] * (len(self.bounds_s) + 1)
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(self.bounds_s, seconds)] += 1

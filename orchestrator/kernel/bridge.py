@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from ipaddress import IPv4Interface
+
+from msgspec import Struct
 
 from orchestrator.errors import ForeignError, TransientError
 from orchestrator.events import Outcome
@@ -25,8 +26,7 @@ from orchestrator.resource import Observation, State
 MTU = 65520
 
 
-@dataclass(frozen=True, slots=True)
-class Bridge:
+class Bridge(Struct, frozen=True):
     """A bridge that forwards at once (no STP, no forward delay), with a fixed MAC."""
 
     interface: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel import sockdiag
 from orchestrator.linux import inside, is_namespace
@@ -13,8 +14,7 @@ from orchestrator.linux import inside, is_namespace
 IPV4_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Connection:
+class Connection(Struct, frozen=True, order=True):
     """One end of a connection. The cookie tells it from a later one between the same ports."""
 
     namespace: str
@@ -30,8 +30,7 @@ class Connection:
         return frozenset({(self.local, self.local_port), (self.remote, self.remote_port)})
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(Struct, frozen=True):
     """Ends of established connections, and of each namespace tcpEstabResets: how many did not
     end by a close of their programs, but by a reset or because nobody answered."""
 

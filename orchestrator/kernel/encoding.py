@@ -12,8 +12,9 @@ import os
 import re
 import socket
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
@@ -35,8 +36,7 @@ MATCH_NAME = 1  # NFTA_MATCH_NAME: which of iptables' matches
 CREATE, APPEND = nftables.NLM_F_CREATE, nftables.NLM_F_APPEND
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """Attributes of a table's built-in chains by name, and of its rules by line."""
 
     built_in: dict[str, bytes]

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address
+
+from msgspec import Struct
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Noticed, Outcome
@@ -38,8 +39,7 @@ COUNTER = expression("counter")
 SAID = "this kernel has no nf_tables for bridges: frames with another's address are not dropped"
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(Struct, frozen=True):
     """One port of a bridge and the only addresses that may send from behind it."""
 
     interface: str
@@ -48,8 +48,7 @@ class Port:
     address: IPv4Address
 
 
-@dataclass(frozen=True, slots=True)
-class GuardRule:
+class GuardRule(Struct, frozen=True):
     """One rule as it is explained, and as the kernel takes it."""
 
     chain: str
@@ -141,8 +140,7 @@ def _dispatch() -> bytes:
     return _meta(META_IIFNAME) + expression("lookup", *looked)
 
 
-@dataclass(frozen=True, slots=True)
-class Guard:
+class Guard(Struct, frozen=True):
     """The table of one lab, replaced as a whole."""
 
     table: str

@@ -7,15 +7,15 @@ them there. They are part of `nat:rules`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+
+from msgspec import Struct
 
 from orchestrator.kernel.iptables import Rule
 from orchestrator.kernel.policy import Admission, admitted, closing, echo, standing
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
+class Net(Struct, frozen=True):
     """A network as far as rules care."""
 
     bridge: str
@@ -24,8 +24,7 @@ class Net:
     address: IPv4Address  # the bridge's own
 
 
-@dataclass(frozen=True, slots=True)
-class Outbound:
+class Outbound(Struct, frozen=True):
     """What one service's address may reach outside, where that is not everything."""
 
     name: str

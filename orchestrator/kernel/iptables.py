@@ -10,9 +10,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import HostError, ResourceError
 from orchestrator.linux import in_thread, inside
@@ -22,8 +23,7 @@ PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 COUNTED = re.compile(r"\[(\d+):(\d+)\] (-A .*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule of ours, in the order of words that iptables-save prints.
 
     `match` holds addresses, interfaces and protocol, `more` further match modules; the
@@ -49,8 +49,7 @@ class Rule:
         return " ".join(word for word in words if word)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveRule:
+class LiveRule(Struct, frozen=True):
     """One rule as the kernel has it, with its counters."""
 
     table: str
@@ -59,8 +58,7 @@ class LiveRule:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(Struct, frozen=True):
     """What iptables-save prints."""
 
     rules: tuple[LiveRule, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel.dump import dump
 
@@ -18,8 +19,7 @@ REQUEST = struct.Struct("=BBBxI48x")  # family, protocol, extensions, bit mask o
 MESSAGE = struct.Struct("=4x2s2s16s16s12x4xIIII")  # ports, addresses, then queues, uid, inode
 
 
-@dataclass(frozen=True, slots=True)
-class Listening:
+class Listening(Struct, frozen=True):
     """One listening socket: `waiting` connections of at most `backlog` are not accepted yet."""
 
     address: str

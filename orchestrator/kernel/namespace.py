@@ -7,8 +7,9 @@ import errno
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError
@@ -36,8 +37,7 @@ def mount_points() -> set[str]:
     return {line.split()[4].replace("\\040", " ") for line in lines}
 
 
-@dataclass(frozen=True, slots=True)
-class NamespaceDirectory:
+class NamespaceDirectory(Struct, frozen=True):
     """/run/netns as ip-netns(8) makes it: a shared mount of itself, so that removing a name
     reaches every mount namespace. Taken away again if we made it and no name is left."""
 
@@ -76,8 +76,7 @@ class NamespaceDirectory:
         return Outcome.CHANGED
 
 
-@dataclass(frozen=True, slots=True)
-class Namespace:
+class Namespace(Struct, frozen=True):
     """A named network namespace with `lo` up, and its files for `ip netns exec`.
 
     It is ours if its `lo` carries the lab's group and mark, which are set before the name

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Outcome
@@ -20,8 +21,7 @@ from orchestrator.linux import appear
 from orchestrator.resource import Observation, State
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True):
     """host port → service."""
 
     host_port: int
@@ -246,8 +246,7 @@ def _forwarded(
         )
 
 
-@dataclass(frozen=True)
-class Nat(RuleSet):
+class Nat(RuleSet, Struct, frozen=True):
     """All rules of one lab on its host, replaced together.
 
     `memory` remembers which tables did not exist before us (nft variant), to take those
@@ -255,7 +254,7 @@ class Nat(RuleSet):
     """
 
     memory: Path
-    encoder: Encoder = field(compare=False, repr=False)
+    encoder: Encoder
 
     @property
     def name(self) -> str:

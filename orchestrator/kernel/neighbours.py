@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel.dump import attributes, dump
 
@@ -26,8 +27,7 @@ STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(Struct, frozen=True):
     """One entry, as `ip neigh` shows it; no MAC while nobody has answered."""
 
     address: IPv4Address

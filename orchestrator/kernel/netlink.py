@@ -7,9 +7,10 @@ namespace: a round trip per request is what makes building networks slow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel import channel
 from orchestrator.kernel.channel import open_channel, refusal
@@ -32,8 +33,7 @@ from orchestrator.linux import in_thread
 from orchestrator.onelook import is_looking, once
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """What one namespace holds now."""
 
     links: dict[str, Link]
@@ -51,8 +51,7 @@ class Snapshot:
         return wanted in self.routes
 
 
-@dataclass(frozen=True, slots=True)
-class Like:
+class Like(Struct, frozen=True):
     """What tells a link of ours from all others whatever its name is."""
 
     name: str

@@ -13,9 +13,10 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel.messages import (
     ATTRIBUTE,
@@ -57,8 +58,7 @@ _closers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="closing")
 Expression = tuple[str, tuple[tuple[int, bytes], ...]]  # name, sorted (attribute, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule as the kernel has it; its counter's numbers are apart from what it does."""
 
     table: str
@@ -91,8 +91,7 @@ class Rule:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """Chains and rules of one table. Open chains are those of a hook that let everything by."""
 
     chains: tuple[str, ...]

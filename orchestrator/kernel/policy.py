@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.errors import ResourceError
@@ -29,8 +30,7 @@ NO_SYN = "-m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN"
 ECHO_REPLY, UNREACHABLE, ECHO_REQUEST = 0, 3, 8  # ICMP types: RFC 792
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """One port of one link, and who may connect to it; `others`: all but that source."""
 
     name: str
@@ -156,13 +156,12 @@ def closing(rule: MakeRule, prefix: str = "") -> Iterator[Rule]:
     )
 
 
-@dataclass(frozen=True)
-class Policy(RuleSet):
+class Policy(RuleSet, Struct, frozen=True):
     """The rules of one namespace of ours, replaced together."""
 
     label: str
     namespace: Path
-    encoder: Encoder = field(compare=False, repr=False)
+    encoder: Encoder
 
     @property
     def name(self) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from msgspec import Struct
 
 from orchestrator.kernel.messages import (
     NLM_F_REQUEST,
@@ -47,8 +48,7 @@ RTMSG = struct.Struct("=BBBBBBBBI")  # family, lengths of both, tos, table, prot
 NUMBER = struct.Struct("=I")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """One interface as the kernel has it."""
 
     index: int
@@ -66,8 +66,7 @@ class Link:
     mtu: int = 0  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One IPv4 unicast route of the main table; no gateway: on the link."""
 
     destination: IPv4Network
@@ -75,8 +74,7 @@ class Route:
     oif: int
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One message, encoded but for its sequence number; `what` names it in errors."""
 
     what: str

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.kernel.messages import attribute
 from orchestrator.kernel.nftables import (
@@ -38,8 +39,7 @@ from orchestrator.kernel.nftables import (
 ATTEMPTS = 100  # others that change a host's rules all the time are not waited for longer
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """What rules of ours are told by: chains by their table, and how comments begin."""
 
     chains: Mapping[str, Collection[str]]

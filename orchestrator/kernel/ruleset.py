@@ -7,8 +7,9 @@ iptables-restore out.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from itertools import takewhile
+
+from msgspec import Struct
 
 from orchestrator.kernel.iptables import Rule, Tables
 from orchestrator.kernel.ruleremoval import Owner
@@ -17,8 +18,7 @@ from orchestrator.lab import CHAINS, MARKS
 FIRST_IN = ("INPUT", "FORWARD")  # of filter: a rule before ours there could undo what is ours
 
 
-@dataclass(frozen=True)
-class RuleSet:
+class RuleSet(Struct, frozen=True):
     """Every rule of ours, in the order of matching within a chain; chains begin with `prefix`."""
 
     prefix: str

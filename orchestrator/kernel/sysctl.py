@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import ResourceError
 from orchestrator.events import Noticed, Outcome
@@ -91,8 +92,7 @@ def _ipv6_conf(host: int) -> int:  # noqa: ARG001 - of one namespace only
     return os.open(path_of("net.ipv6.conf"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-@dataclass(frozen=True, slots=True)
-class Sysctl:
+class Sysctl(Struct, frozen=True):
     """One setting of the lab's host.
 
     `memory` is the directory that remembers for this host; `needed_since` tells, in words,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator import linux
 from orchestrator.errors import ForeignError, ResourceError, TransientError
@@ -39,8 +40,7 @@ MTU_OUTSIDE = ETHERNET_MTU
 Ends = tuple[Link | None, list[Link]]  # in the namespace: by the name, and renamed ones
 
 
-@dataclass(frozen=True, slots=True)
-class Veth:
+class Veth(Struct, frozen=True):
     """A pair of which one end is a port of the bridge and the other is in the namespace.
 
     The inner end is made in its namespace at once: moving it there later costs a grace

@@ -6,8 +6,9 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from orchestrator.path.spans import Request, own_traceparent
 from orchestrator.path.totals import Histogram, Key
@@ -22,8 +23,7 @@ READ_BYTES = 65_536
 TCP_INFO = struct.Struct("=68xI28xI")
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(Struct, frozen=True):
     trace: str
     sent_us: int
     received_us: int

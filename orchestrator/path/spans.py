@@ -15,8 +15,9 @@ without a weight, which begins with a tab:
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 from itertools import pairwise
+
+from msgspec import Struct, field
 
 FIELDS, COUNTED_FIELDS = 10, 4
 HEALTH = "/health"  # asked of the edge by whoever watches it: no request of the platform
@@ -27,8 +28,7 @@ OWN = "6f726368"  # "orch": how trace ids of the orchestrator's own requests beg
 Pieces = list[tuple[int, int, float]]  # begin, end, weight: the part of the time that counts
 
 
-@dataclass(slots=True)
-class Stay:
+class Stay(Struct):
     """A request inside one hop, from its arrival to its leaving."""
 
     hop: str
@@ -37,8 +37,7 @@ class Stay:
     calls: list[Call] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """A call as its caller saw it, and the callee's own stay within it, if it stamps."""
 
     callee: str
@@ -48,8 +47,7 @@ class Call:
     stay: Stay | None
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """A request through the edge."""
 
     trace: str
@@ -77,8 +75,7 @@ def own_traceparent() -> tuple[str, str]:
     return trace, f"00-{trace}-0000000000000001-01"
 
 
-@dataclass(slots=True)
-class Shares:
+class Shares(Struct):
     """Where one request's time went, in microseconds; all of it adds up to its total."""
 
     hops: dict[str, float] = field(default_factory=dict)

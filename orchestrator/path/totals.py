@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.path.spans import HEALTH, OTHER, Request, Shares, Stay
 
@@ -25,8 +26,7 @@ MAX_ROUTES = 32  # a label must stay small, whatever a gateway says
 Key = tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """Counts per bucket (not cumulative; the last is beyond all bounds), and the sum in µs."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_US) + 1))
@@ -41,16 +41,14 @@ class Histogram:
         return sum(self.counts)
 
 
-@dataclass(slots=True)
-class Exemplar:
+class Exemplar(Struct):
     """The last request of a bucket, whole: the way from a graph to its trace must not end."""
 
     request: Request
     at_s: float  # wall clock
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(Struct):
     """Everything that was ever added up, by label values."""
 
     request: dict[Key, Histogram] = field(default_factory=dict)  # route, code class

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.path.spans import own_traceparent
@@ -22,8 +23,7 @@ TIMEOUT_S = 5.0
 NAME = "server-hop"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """The round trip to one hop."""
 
     name: str

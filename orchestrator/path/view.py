@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.path.spans import EXACT_US, HEALTH, Request, Stay
 from orchestrator.path.totals import Histogram, Key, Totals, added_up, quantile_us
@@ -16,8 +17,7 @@ FAILED = ("5xx", "error")
 TRACES_SHOWN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class _Moment:
+class _Moment(Struct, frozen=True):
     at_s: float
     tables: dict[str, dict[Key, Histogram]]
     edges: dict[Key, int]

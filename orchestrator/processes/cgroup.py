@@ -12,9 +12,10 @@ import os
 import resource
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.processes import procfs
 from orchestrator.processes.procfs import PROC
@@ -30,8 +31,7 @@ BUSY_LOOKS, BUSY_PAUSE_S = 100, 0.002
 PAGE_BYTES = resource.getpagesize()
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """For all processes of one node together."""
 
     memory_bytes: int
@@ -42,8 +42,7 @@ class Limits:
         return {MEMORY: self.memory_bytes // PAGE_BYTES * PAGE_BYTES, TASKS: self.tasks}
 
 
-@dataclass(frozen=True, slots=True)
-class Controller:
+class Controller(Struct, frozen=True):
     """Where a controller is mounted."""
 
     name: str
@@ -114,8 +113,7 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """One node's control group, below /orchestrator/LAB in each hierarchy."""
 
     lab: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from orchestrator.events import Outcome
 from orchestrator.path.spans import own_traceparent
@@ -18,8 +19,7 @@ from orchestrator.resource import Observation, State
 PRINTABLE = string.punctuation  # all else but letters and digits is escaped in a URL
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request with what its answer must look like, and what to keep of it."""
 
     method: str
@@ -32,8 +32,7 @@ class Request:
     save: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class CheckProbe:
+class CheckProbe(Struct, frozen=True):
     """Passes when every request gets the expected answer."""
 
     requests: Sequence[Request]
@@ -94,8 +93,7 @@ def _fill_value(value: Any, saved: Mapping[str, Any]) -> Any:
     return _fill(value, saved) if isinstance(value, str) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Milestone:
+class Milestone(Struct, frozen=True):
     """A node that owns nothing: its gate is all there is to it."""
 
     name: str

@@ -16,9 +16,10 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from orchestrator.errors import ProcessError
 from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice, set_session_nice
@@ -33,8 +34,7 @@ KILL_DEADLINE_S, KILL_PAUSE_S = 10.0, 0.002
 OPEN_FILES = 16_384  # by each process
 
 
-@dataclass(slots=True)
-class Child:
+class Child(Struct):
     """A sandbox that was started by us: `pid` is its pid 1 as the host counts."""
 
     pid: int

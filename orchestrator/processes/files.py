@@ -7,8 +7,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 IDENTITY = "trusted.orchestrator.id"
 
@@ -49,8 +50,7 @@ def identity_of(path: Path) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """A node's own directory under /run: what is bound into its sandbox."""
 
     path: Path

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.errors import ProcessError
 from orchestrator.events import GateChecked, ProcessExited
@@ -24,8 +25,7 @@ FIRST_PAUSE_S = 0.002
 GROWTH = 1.5
 
 
-@dataclass(frozen=True)
-class Probes:
+class Probes(Struct, frozen=True):
     """Every probe in turn, each until it passes."""
 
     node: str
@@ -72,8 +72,7 @@ async def ask(probe: Probe) -> Answer:
         return Answer(False, error.strerror or str(error) or type(error).__name__)
 
 
-@dataclass(frozen=True)
-class ServiceGate:
+class ServiceGate(Struct, frozen=True):
     """A service's notification and probes, given up at once when its process ends."""
 
     service: Service

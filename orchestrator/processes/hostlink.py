@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.events import Noticed, Outcome
 from orchestrator.resource import Emit, Observation, State
 
 
-@dataclass(frozen=True, slots=True)
-class HostLink:
+class HostLink(Struct, frozen=True):
     """`path` on the host points to `target` below our run directory.
 
     A file of somebody else's at that path is left alone and told of: the link is a

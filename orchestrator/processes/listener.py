@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.linux import duplicate, inside
 from orchestrator.processes import procfs
@@ -14,8 +15,7 @@ from orchestrator.processes.sandbox import FIRST_PID
 TCP_LISTEN = "0A"  # include/net/tcp_states.h, as /proc/net/tcp shows it (proc_net_tcp.rst)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """Where a service listens, and how its program takes the socket over."""
 
     port: int

@@ -14,8 +14,9 @@ import select
 import socket
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from orchestrator.processes.probes import HttpProbe, PostgresProbe, Probe, RedisProbe
 
@@ -29,8 +30,7 @@ READ_BYTES = 1 << 12
 KEPT_ROUNDS = 10  # a connection serves for so many questions
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """Where to ask, and with what words; whether the same connection can be asked again."""
 
     host: str
@@ -54,8 +54,7 @@ def question(probe: Probe) -> Question | None:
             return None
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     name: str
     asked: Question
     connection: socket.socket

@@ -9,7 +9,8 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.processes import procfs, vitals
 from orchestrator.processes.service import Program
@@ -21,8 +22,7 @@ LIMITS_A_LOOK = 3  # of so many processes of a service: only prlimit(2) from out
 OPEN_FILES = b"Max open files"  # in /proc/PID/limits; the soft limit stands behind it
 
 
-@dataclass(slots=True)
-class _Process:
+class _Process(Struct):
     """Descriptors of what tells of one process."""
 
     state: int
@@ -82,8 +82,7 @@ class _Process:
         return used >= self.limit
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """Of a service's processes: whether a signal has stopped one of them, and whether one cannot
     open one more file, and so accepts no connection."""
 
@@ -91,8 +90,7 @@ class Look:
     is_short: bool
 
 
-@dataclass(slots=True)
-class Members:
+class Members(Struct):
     """What runs of one service, without bubblewrap itself.
 
     Its control group lists them in one file. Bubblewrap's are looked for only among those that
@@ -100,8 +98,8 @@ class Members:
     """
 
     program: Program
-    _place: str | None = field(init=False)
     _inits: list[procfs.Sandbox] = field(default_factory=list)
+    _place: str | None = None  # which file
     _listed: bytes = b""
     _pids: list[int] = field(default_factory=list)
     _wrappers: frozenset[int] = frozenset()

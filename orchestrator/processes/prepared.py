@@ -16,8 +16,9 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import ResourceError
 from orchestrator.processes.sandbox import STACK_DIR
@@ -67,8 +68,7 @@ class RefusedError(Exception):
     """What lies there is not what we have put there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     """The directory; it need not be there."""
 
     directory: Path
@@ -212,8 +212,7 @@ def _digest(descriptor: int) -> str:
     return found
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """What is prepared for one job: where it lies, and how it is known."""
 
     node: str

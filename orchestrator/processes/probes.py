@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.processes import exchange, postgres
 
@@ -19,8 +20,7 @@ PROBE_TIMEOUT_S = 2.0
 Passwords = Callable[[], Sequence[str | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Whether the proof holds, and what came back in a few words."""
 
     passed: bool
@@ -43,8 +43,7 @@ class Probe(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class TcpProbe:
+class TcpProbe(Struct, frozen=True):
     """Something accepts connections there."""
 
     host: str
@@ -57,8 +56,7 @@ class TcpProbe:
         return Answer(True, "accepts")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpProbe:
+class HttpProbe(Struct, frozen=True):
     """GET gives the status, and a body that contains the text."""
 
     url: str
@@ -76,8 +74,7 @@ class HttpProbe:
         return Answer(True, f"status {reply.status}")
 
 
-@dataclass(frozen=True, slots=True)
-class PostgresProbe:
+class PostgresProbe(Struct, frozen=True):
     """SELECT 1 on the right database, with the password."""
 
     host: str
@@ -108,8 +105,7 @@ class PostgresProbe:
         return Answer(False, refused)
 
 
-@dataclass(frozen=True, slots=True)
-class RedisProbe:
+class RedisProbe(Struct, frozen=True):
     """PING answers PONG."""
 
     host: str

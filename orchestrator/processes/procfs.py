@@ -6,8 +6,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.onelook import is_looking, once
 
@@ -24,8 +25,7 @@ MARK = "ORCHESTRATOR_MARK"
 DIGEST = "ORCHESTRATOR_DIGEST"
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(Struct, frozen=True):
     """Fields of /proc/PID/stat; the start time makes the pid unique within a boot."""
 
     pid: int
@@ -34,8 +34,7 @@ class Stat:
     start_ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True):
     """A bubblewrap process of ours: the waiter outside, or pid 1 inside (`is_init`)."""
 
     pid: int
@@ -161,8 +160,7 @@ def sandboxes(mark: str) -> list[Sandbox]:
     return _all_sandboxes(mark).get(mark, [])
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Held(Struct, frozen=True):
     """Of which sandboxes it is known which may be there."""
 
     prefix: str

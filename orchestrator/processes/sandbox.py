@@ -9,8 +9,9 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 STACK_DIR = "/stack"
 SECRETS_DIR = "/run/secrets"  # as Docker Compose has it
@@ -33,8 +34,7 @@ SYSTEM = (
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Struct, frozen=True):
     """Who the program runs as; `name` is what it sees in /etc/passwd."""
 
     uid: int
@@ -56,8 +56,7 @@ class User:
         return f"root:x:0:\n{own}nogroup:x:65534:\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Sandbox:
+class Sandbox(Struct, frozen=True):
     """One program with everything that it may see and be."""
 
     command: tuple[str, ...]

@@ -10,9 +10,10 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.errors import ResourceError
 from orchestrator.processes.files import write_private
@@ -29,8 +30,7 @@ class Phase(StrEnum):
     RETIRE = "retire"
 
 
-@dataclass(frozen=True, slots=True)
-class Rotation:
+class Rotation(Struct, frozen=True):
     """One that is under way."""
 
     phase: Phase

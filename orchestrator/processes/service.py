@@ -10,9 +10,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Noticed, Outcome, ProcessExited, ProcessStarted
@@ -38,8 +39,7 @@ def interpreter_paths() -> dict[str, Path]:
     return {str(path): path for path in places if not path.is_relative_to("/usr")}
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct, frozen=True, dict=True):
     """What a process is started from; everything that its digest covers.
 
     `files` and `secrets` are rendered when they are needed: texts by their path inside.
@@ -188,8 +188,7 @@ class Program:
         return self.folder.publish(SECRETS_DIR, self.secrets(), uid=uid, gid=gid)
 
 
-@dataclass(frozen=True)
-class Service:
+class Service(Struct, frozen=True):
     """A process that stays. It is found by the mark in its environment, not by a file."""
 
     program: Program
@@ -289,8 +288,7 @@ class Service:
         await child.stop(found, stop_signal=self.stop_signal, grace_s=self.grace_s)
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Struct, frozen=True):
     """A command that runs to its end once: done when `creates` exists, else while its stamp
     (made by us at success, forgotten by `down`) tells of the same command.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.processes.procfs import PROC, read
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct):
     """What the processes of one service use now.
 
     `threads` holds nanoseconds on a processor and nanoseconds runnable but waiting for one,

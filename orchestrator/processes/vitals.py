@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.processes import procfs
 
@@ -19,8 +20,7 @@ AT_WORK = frozenset("RD")  # runs, wants to run, or waits for the disk
 Thread = tuple[str, int]  # its state, and how often it was switched away from
 
 
-@dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Struct, frozen=True):
     """Every thread of a service at one moment, by thread id."""
 
     threads: dict[int, Thread]

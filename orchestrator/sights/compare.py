@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.sights.phases import OWN, NodeSpan, Phase, RunSpan
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """One node in two runs, in ns; None in a run that did not have it, or gave it no turn."""
 
     node: str

@@ -8,14 +8,14 @@ is a hand-over (the event loop's turn), so link and hand-over times add up to th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.needs import dependents, topological
 from orchestrator.sights.phases import BESIDE, OWN, NodeSpan, Phase, RunSpan, Segment
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A node on the chain, from its release until it released the next one (or ended).
 
     `stage` is what it released the next one by, empty for the last. `hand_over_ns` lies before
@@ -41,8 +41,7 @@ class Link:
         return sum(each.ns for each in self.segments if each.phase in OWN)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The critical path, first link first. `tail_ns`: from the last node's end to the run's."""
 
     links: tuple[Link, ...]

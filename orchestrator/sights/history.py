@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.events import (
     Action,
@@ -21,8 +23,7 @@ from orchestrator.events import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NodeHistory:
+class NodeHistory(Struct, frozen=True):
     """What the journal says of one node. Times in seconds."""
 
     state: str = "pending"

@@ -12,9 +12,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from orchestrator.events import Record, RunFinished, RunStarted, decode, encode
 
@@ -93,8 +94,7 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """What the journal holds: whole records, and how many lines were damaged."""
 
     records: tuple[Record, ...]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from orchestrator.events import (
     Action,
@@ -60,8 +61,7 @@ class AttemptOutcome(StrEnum):
     OPEN = "open"  # its end is not in the journal: killed, or still under way
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Struct, frozen=True):
     """A stretch of one phase. `attempt` is 0 before the first; a backoff is of the attempt
     that failed. `undoes`: provision that takes away what the last attempt left half-built.
     `is_open`: its end is where the journal ends."""
@@ -78,8 +78,7 @@ class Segment:
         return self.end_ns - self.start_ns
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """One try at a node; `reason` says why it failed."""
 
     number: int
@@ -87,8 +86,7 @@ class Attempt:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSpan:
+class NodeSpan(Struct, frozen=True):
     """One node in one run. `outcome` is None where the journal has no end of it."""
 
     node: str
@@ -150,8 +148,7 @@ class NodeSpan:
         return next(found, None)
 
 
-@dataclass(frozen=True, slots=True)
-class RunSpan:
+class RunSpan(Struct, frozen=True):
     """One run. `outcome` is None if it was killed or is under way; `wall_ns` then reaches to
     its last record. `needs` is empty and `max_workers` 0 in journals of before."""
 
@@ -175,8 +172,7 @@ class RunSpan:
         return [each for each in self.nodes.values() if each.was_queued]
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(Struct):
     """A node while its events are read."""
 
     phase: Phase | None = Phase.DEPENDENCY_WAIT  # None: it has ended

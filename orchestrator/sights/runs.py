@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import UsageError
 from orchestrator.events import Outcome, Record, RunFinished, RunStarted, decode
@@ -21,8 +23,7 @@ RUN = re.compile(rb'\{"seq":\d+,"run":"([^"\\]*)"')
 LAST = "last"
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """A run's first line; its place in the list tells its age."""
 
     run: str

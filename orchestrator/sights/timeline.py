@@ -6,8 +6,9 @@ Times are milliseconds since the run began, as CLOCK_MONOTONIC has them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from orchestrator.events import DriftFound, Record, RunFinished, RunStarted, StepFinished
 from orchestrator.sights.critical import critical_chain
@@ -16,8 +17,7 @@ from orchestrator.sights.phases import NodeSpan, Phase, fold
 DRIFT = "drift"  # a "run" of drift that was told of and left
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """One run in a line. `outcome` and `seconds` are None while no end is recorded."""
 
     id: str
@@ -78,7 +78,12 @@ def summaries(records: Iterable[Record], *, most: int) -> list[Summary]:
 
 def document(records: Sequence[Record]) -> dict[str, Any]:
     """One run as JSON has it: summary, rows in the order of their turns, critical path."""
-    found: dict[str, Any] = {**asdict(summary(records)), "ends_ms": 0.0, "rows": [], "critical": []}
+    found: dict[str, Any] = {
+        **to_builtins(summary(records)),
+        "ends_ms": 0.0,
+        "rows": [],
+        "critical": [],
+    }
     if not isinstance(records[0].event, RunStarted):
         return found
     run = fold(records)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.events import Record
 from orchestrator.sights.critical import critical_chain, slack
@@ -16,16 +17,14 @@ from orchestrator.sights.phases import Phase, RunSpan, fold
 from orchestrator.sights.runs import heads, load
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseTime:
+class PhaseTime(Struct, frozen=True):
     """A phase of one node: when it first began, and how long it was, all attempts together."""
 
     offset_ns: int
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class NodeTimes:
+class NodeTimes(Struct, frozen=True):
     """One node in one run. `outcome` is empty where the run was killed before the node's end;
     `phases` has every phase that the node went through."""
 
@@ -42,8 +41,7 @@ class NodeTimes:
     backoff_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunTimes:
+class RunTimes(Struct, frozen=True):
     """One run. `outcome` is empty if it was killed or is under way."""
 
     run: str

@@ -10,9 +10,11 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.errors import UsageError
 from orchestrator.events import (
@@ -51,8 +53,7 @@ RANK = {STARTED: 1, READY: 2, BESIDE: 2}
 KINDS = ("service", "job", "check", "netns", "bridge")  # what a short name means, in this order
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """Another duration for a node's own time, or for one phase of it."""
 
     node: str
@@ -128,8 +129,7 @@ def play(run: RunSpan, changes: Sequence[Change] = (), *, max_workers: int = 0) 
     return _Stage(run, tracks, max_workers or run.max_workers).play()
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(Struct, frozen=True):
     """A stretch of a node's own time."""
 
     phase: Phase

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from orchestrator.kernel.sockdiag import Socket, State
 from orchestrator.view.plan import Edge, Hop, Plan
@@ -40,8 +41,7 @@ class End(NamedTuple):
     socket: Socket
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(Struct, frozen=True):
     """Of a listening socket: connections that wait to be accepted, and how many may."""
 
     waiting: int = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from orchestrator.app import App
 from orchestrator.flows import declared_ports
@@ -23,8 +24,7 @@ class Edge(NamedTuple):
     server: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """A service. `space` is the stack's name of its namespace, which several may share;
     `ports` are those on which the stack says that it listens."""
 
@@ -43,8 +43,7 @@ class Link(NamedTuple):
     hop: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Everything that is looked at. The first hop of a space is at home there."""
 
     hops: tuple[Hop, ...]

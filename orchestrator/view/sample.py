@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.kernel.linkstats import LinkCounters
 from orchestrator.kernel.rulecounters import RuleCounter
@@ -11,8 +12,7 @@ from orchestrator.kernel.sockdiag import Socket
 from orchestrator.processes.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(Struct, frozen=True):
     """One network namespace; the inode tells it from a later one of its name."""
 
     inode: int
@@ -20,8 +20,7 @@ class Space:
     links: Mapping[str, LinkCounters] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """What could be read; what could not is missing, which is no error."""
 
     spaces: Mapping[str, Space] = field(default_factory=dict)

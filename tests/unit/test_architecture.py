@@ -14,7 +14,6 @@ PURE = {"events", "errors", "needs", "lab", "logorder", "resource", "document"}
 PURE |= {
     "exposition",
     "fields",
-    "plain",
     "readiness",
     "schema",
     "spec",

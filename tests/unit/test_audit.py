@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.audit.findings import CHECKS, Verdict
 from orchestrator.audit.judging import Claim, Host, of_service

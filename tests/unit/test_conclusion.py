@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from orchestrator.diagnosis import report
 from orchestrator.diagnosis.findings import Diagnosis, Finding, Verdict, Walk, conclude, path

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.diagnosis import network, transport
 from orchestrator.diagnosis.network import Counted, Shell, Way

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from xml.etree import ElementTree
 
 import pytest
 from drawings import assert_apart, assert_stands_alone, boxes
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 from orchestrator.drawing import topology, topology_svg
 from orchestrator.drawing.network import (
@@ -255,7 +256,7 @@ def test_topology_picture_is_free_of_process_ids() -> None:
 
 
 def test_network_is_json() -> None:
-    assert json.loads(json.dumps(asdict(WHOLE)))["places"][0]["listeners"][0]["port"] == 80
+    assert json.loads(json.dumps(to_builtins(WHOLE)))["places"][0]["listeners"][0]["port"] == 80
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -33,12 +32,10 @@ def records(draw: st.DrawFn) -> Record:
         Milliseconds: st.dictionaries(TEXT, st.integers()),
     }
     values = {
-        field.name: draw(
-            strategies[hints[field.name]]
-            if hints[field.name] in strategies
-            else st.sampled_from(hints[field.name])
+        name: draw(
+            strategies[hints[name]] if hints[name] in strategies else st.sampled_from(hints[name])
         )
-        for field in dataclasses.fields(kind)
+        for name in kind.__struct_fields__
     }
     number = st.integers(0, 2**62)
     return Record(draw(number), draw(TEXT), draw(number), draw(number), kind(**values))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.drawing.policy import Chart, Refusal, as_text, cell, explained
 from orchestrator.drawing.rules import rows
