@@ -114,7 +114,7 @@ def passed_on(request: web.Request) -> dict[str, str]:
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
     if traceparent := request.headers.get("traceparent"):
         headers["traceparent"] = next_parent(traceparent)
-    if request.can_read_body:
+    if request.can_read_body or "Content-Type" in request.headers:  # an empty body has one too
         headers["Content-Type"] = request.headers.get("Content-Type", "")
     return headers
 

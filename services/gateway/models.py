@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from shared.fields import Whole
+from pydantic import BaseModel, ConfigDict, Field
+from shared.fields import CustomerId, Whole
 
 
 class Item(BaseModel):
@@ -20,7 +20,7 @@ class Item(BaseModel):
 class Cart(BaseModel):
     """The body of PUT /api/cart."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     items: Annotated[list[Item], Field(max_length=100)]
 
@@ -30,4 +30,4 @@ class NewSession(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    customer_id: Annotated[str, StringConstraints(max_length=64)] | int | None = None
+    customer_id: CustomerId | None = None

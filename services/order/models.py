@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from shared.fields import Whole
-
-
-def _as_text(value: Any) -> Any:
-    """Customers are numbers to some clients and names to others; to us they are text."""
-    return str(value) if type(value) is int else value
-
-
-CustomerId = Annotated[
-    str,
-    BeforeValidator(_as_text),
-    StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$"),
-]
+from pydantic import BaseModel, ConfigDict, Field
+from shared.fields import CustomerId, Digits, Whole
 
 
 class NewOrder(BaseModel):
@@ -38,5 +26,5 @@ class OrderQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     customer_id: CustomerId
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+    limit: Annotated[Digits, Field(ge=1, le=100)] = 20
+    cursor: Annotated[Digits, Field(ge=1, le=2**63 - 1)] | None = None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from product.app import PAGE_SIZE
 from pydantic import BaseModel, ConfigDict, Field
+from shared.fields import Digits
 
 
 class Page(BaseModel):
@@ -13,5 +14,5 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=100)] = PAGE_SIZE
-    offset: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    limit: Annotated[Digits, Field(ge=1, le=100)] = PAGE_SIZE
+    offset: Annotated[Digits, Field(ge=0, le=1_000_000)] = 0

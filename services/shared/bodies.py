@@ -11,6 +11,8 @@ from shared.problem import Problem
 
 def unambiguous(body: bytes) -> bytes:
     """The body, of a bounded size. Raises Problem 400."""
+    if not body.strip():
+        raise Problem(400, "the body is empty")
     try:
         _READER.decode(body.decode())
     except (ValueError, RecursionError) as error:
