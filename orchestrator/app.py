@@ -323,15 +323,11 @@ class App(Struct, frozen=True, dict=True):
         self._current["bus"] = bus
         lasted = Lasted(self.lab.lasted)
         bus.add(lasted)
-        expected_ms = lasted.of(nodes) if action is Action.ENSURE else {}
-        executor = Executor(
-            nodes, emit=bus.emit, max_workers=self.max_workers, expected_ms=expected_ms
-        )
         needs, boot = recorded_needs(nodes, action), procfs.boot_id()
+        weights = lasted.weights(nodes, needs) if action is Action.ENSURE else {}
+        executor = Executor(nodes, emit=bus.emit, max_workers=self.max_workers, weights=weights)
         bus.emit(
-            RunStarted(
-                command, self.digest, tuple(nodes), boot, needs, self.max_workers, expected_ms
-            )
+            RunStarted(command, self.digest, tuple(nodes), boot, needs, self.max_workers, weights)
         )
         for event in first:
             bus.emit(event)

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct, field
 from msgspec.structs import FieldInfo, fields
 
-Milliseconds = Mapping[str, int]  # node → how long
+Weights = Mapping[str, int]  # node → the greater, the sooner it begins
 Needs = Mapping[str, Mapping[str, str]]  # node → need → the stage it waits for
 
 
@@ -49,8 +49,8 @@ class RunStarted(Struct, frozen=True):
 
     `needs` is the order that the run obeys (when taking away: reversed), for each node that
     waits for any: the stage of each need, `started`, `ready` or `beside`. Of several that may
-    begin, that one does first on which the longest chain of `expected_ms` hangs: what each took
-    when it was last made. Journals of before have neither `needs` nor `max_workers`.
+    begin, the one of the greatest of `weights` does first; where these are empty, the one that
+    the longest chain hangs on. Journals of before have neither `needs` nor `max_workers`.
     """
 
     command: str
@@ -59,7 +59,7 @@ class RunStarted(Struct, frozen=True):
     boot_id: str
     needs: Needs = field(default_factory=dict)
     max_workers: int = 0
-    expected_ms: Milliseconds = field(default_factory=dict)
+    weights: Weights = field(default_factory=dict)
 
 
 class StepQueued(Struct, frozen=True):
@@ -296,7 +296,7 @@ def _convert(value: Any, hint: Any, event: str, field: str) -> Any:
     elif hint == Needs:
         if isinstance(value, dict) and all(_is_stages(stages) for stages in value.values()):
             return value
-    elif hint == Milliseconds:
+    elif hint == Weights:
         if isinstance(value, dict) and all(type(each) is int for each in value.values()):
             return value
     elif isinstance(hint, type) and issubclass(hint, StrEnum):

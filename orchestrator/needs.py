@@ -37,16 +37,10 @@ def dependents(needs: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return found
 
 
-def weights(
-    needs: Mapping[str, Iterable[str]], expected_ms: Mapping[str, int] | None = None
-) -> dict[str, int]:
-    """For each node the length of the longest chain that hangs on it: what to start first. In
-    nodes, each of them as many more as it is expected to take milliseconds."""
-    more = expected_ms or {}
+def weights(needs: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """For each node the length of the longest chain that hangs on it: what to start first."""
     after = dependents(needs)
     result: dict[str, int] = {}
     for name in reversed(topological(needs)):
-        result[name] = (
-            1 + more.get(name, 0) + max((result[each] for each in after[name]), default=0)
-        )
+        result[name] = 1 + max((result[each] for each in after[name]), default=0)
     return result

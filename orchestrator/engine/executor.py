@@ -23,7 +23,6 @@ from orchestrator.errors import GateTimeoutError, OrchestratorError, ProcessErro
 from orchestrator.events import (
     Action,
     Cause,
-    Milliseconds,
     Needs,
     Outcome,
     SlotTaken,
@@ -34,8 +33,9 @@ from orchestrator.events import (
     StepQueued,
     StepRetried,
     StepStarted,
+    Weights,
 )
-from orchestrator.needs import weights
+from orchestrator.needs import weights as by_length
 from orchestrator.resource import Emit, State, is_absent, rebuild
 
 UNDO_DEADLINE_S = 30.0
@@ -71,7 +71,9 @@ class _NeedLostError(Exception):
 
 
 class Executor:
-    """Brings nodes about, or takes them away, in the order of their needs."""
+    """Brings nodes about, or takes them away, in the order of their needs; of several that may
+    begin the one of the greatest of `weights` is the first, without these the one that the
+    longest chain hangs on."""
 
     def __init__(
         self,
@@ -80,13 +82,13 @@ class Executor:
         emit: Emit,
         max_workers: int,
         sleep: Sleep = asyncio.sleep,
-        expected_ms: Milliseconds | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self._nodes = nodes
         self._emit = emit
         self._max_workers = max_workers
         self._sleep = sleep
-        self._expected_ms = expected_ms or {}
+        self._weights = weights
 
     async def run(self, action: Action, *, rebuild: Collection[str] = ()) -> Result:
         """Acts on every node. Failures are data in the result, not exceptions.
@@ -99,7 +101,7 @@ class Executor:
         needs = _ordered(self._nodes, action)
         # What takes links away does so for all that ask in one turn.
         slots = Slots(self._max_workers, together=action is Action.REMOVE)
-        heavy = weights(needs, self._expected_ms)
+        heavy = self._weights or by_length(needs)
         run = _Run(self._nodes, needs, heavy, action, rebuild, self._emit, slots, self._sleep)
         return await run.to_end()
 

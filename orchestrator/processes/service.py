@@ -275,6 +275,9 @@ class Service(Struct, frozen=True):
         inode = namespace.stat().st_ino if namespace is not None and namespace.exists() else 0
         return [each for each in found if each.netns == inode]
 
+    async def is_absent(self) -> bool:
+        return not self.program.running()
+
     async def remove(self) -> Outcome:
         found = self.program.running()
         await self._stop(found)
@@ -350,6 +353,9 @@ class Job(Struct, frozen=True):
 
     def _data(self) -> str:
         return " ".join(identity_of(path) for path in self.program.data.values())
+
+    async def is_absent(self) -> bool:
+        return not (self.stamp if self.creates is None else self.creates).exists()
 
     async def remove(self) -> Outcome:
         """Data that it made stays; that is what it was run for."""

@@ -18,7 +18,6 @@ from orchestrator.events import (
     Cause,
     Event,
     GateChecked,
-    Milliseconds,
     Needs,
     Outcome,
     Record,
@@ -32,6 +31,7 @@ from orchestrator.events import (
     StepQueued,
     StepRetried,
     StepStarted,
+    Weights,
 )
 
 STARTED, READY, BESIDE = "started", "ready", "beside"  # stages, as in `RunStarted.needs`
@@ -160,7 +160,7 @@ class RunSpan(Struct, frozen=True):
     nodes: Mapping[str, NodeSpan]
     needs: Needs
     max_workers: int
-    expected_ms: Milliseconds
+    weights: Weights
 
     @property
     def knows_needs(self) -> bool:
@@ -293,5 +293,5 @@ def fold(records: Iterable[Record]) -> RunSpan:
         nodes={name: node.span(name, end_ns) for name, node in nodes.items()},
         needs=head.event.needs,
         max_workers=head.event.max_workers,
-        expected_ms=head.event.expected_ms,
+        weights=head.event.weights,
     )

@@ -177,7 +177,7 @@ class _Stage:
     def __init__(self, run: RunSpan, tracks: Mapping[str, list[_Piece]], slots: int) -> None:
         self._run, self._tracks, self._free = run, tracks, slots
         everything = {name: run.needs.get(name, {}) for name in run.nodes}
-        self._weights = weights(everything, run.expected_ms)
+        self._weights = run.weights or weights(everything)
         self._needs = {
             name: {need: stage for need, stage in everything[name].items() if need in tracks}
             for name in run.nodes
@@ -203,7 +203,7 @@ class _Stage:
     def play(self) -> RunSpan:
         run = self._run
         begin = RunStarted(run.command, "", tuple(run.nodes), "", run.needs, self._free)
-        self._tell(replace(begin, expected_ms=run.expected_ms))
+        self._tell(replace(begin, weights=run.weights))
         for name, unmet in self._unmet.items():
             if unmet == 0:
                 self._release(name, "")

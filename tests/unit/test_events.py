@@ -12,7 +12,7 @@ from graphs import settings
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from orchestrator.events import EVENTS, Milliseconds, Needs, Record, RunStarted, decode, encode
+from orchestrator.events import EVENTS, Needs, Record, RunStarted, Weights, decode, encode
 from orchestrator.sights import journal
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -29,7 +29,7 @@ def records(draw: st.DrawFn) -> Record:
         float: st.floats(allow_nan=False, allow_infinity=False),
         tuple[str, ...]: st.lists(TEXT).map(tuple),
         Needs: st.dictionaries(TEXT, st.dictionaries(TEXT, TEXT)),
-        Milliseconds: st.dictionaries(TEXT, st.integers()),
+        Weights: st.dictionaries(TEXT, st.integers()),
     }
     values = {
         name: draw(

@@ -223,12 +223,12 @@ async def test_what_a_step_releases_goes_before_what_less_hangs_on() -> None:
     assert starts == ["a", "b", "c", "x", "y", "z", "end"]
 
 
-async def test_what_is_expected_to_take_long_goes_before_many_short_ones() -> None:
+async def test_weights_that_are_given_decide() -> None:
     world = World()
     chain = {"a": {}, "b": {"a": READY}, "c": {"b": READY}, "door": {}, "slow": {"door": READY}}
     nodes = {name: node(Thing(name, world, steps=0), needs) for name, needs in chain.items()}
-    expected_ms = {"slow": 1000, "a": 10, "b": 10}
-    executor = Executor(nodes, emit=lambda _: None, max_workers=8, expected_ms=expected_ms)
+    weights = {"slow": 9, "door": 10, "a": 8, "b": 7, "c": 6}
+    executor = Executor(nodes, emit=lambda _: None, max_workers=8, weights=weights)
     await executor.run(Action.ENSURE)
     starts = [entry[1:] for entry in world.log if entry.startswith("+")]
     assert starts == ["door", "slow", "a", "b", "c"]

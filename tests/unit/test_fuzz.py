@@ -107,7 +107,7 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
     known: dict[Any, st.SearchStrategy[Any]] = {
         str: names, int: st.integers(-3, 10**6), float: st.floats(), bool: st.booleans(),
         tuple[str, ...]: st.lists(names, max_size=3).map(tuple), events.Needs: needs,
-        events.Milliseconds: st.dictionaries(names, st.integers(-3, 10**6), max_size=3),
+        events.Weights: st.dictionaries(names, st.integers(-3, 10**6), max_size=3),
     }  # fmt: skip
     return known[hint] if hint in known else st.sampled_from(list(hint))
 

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.events import Action, Event, Outcome, Record, StepFinished, StepStarted
+from orchestrator.events import (
+    Action,
+    Event,
+    Outcome,
+    Record,
+    StepFinished,
+    StepJoined,
+    StepProvisioned,
+    StepStarted,
+)
 from orchestrator.lasted import Lasted
 
 ENSURE, REMOVE = Action.ENSURE, Action.REMOVE
@@ -18,34 +27,46 @@ def tell(lasted: Lasted, ms: int, event: Event) -> None:
 
 def test_what_a_run_has_made_is_known_to_the_next(tmp_path: Path) -> None:
     path = tmp_path / "lasted.json"
-    path.write_text('{"a": 7, "other": 8}')
+    path.write_text('{"a": [7, 9], "other": [8, 8]}')
     lasted = Lasted(path)
     tell(lasted, 10, StepStarted("a", ENSURE, 1))
     tell(lasted, 11, StepStarted("failed", ENSURE, 1))
     tell(lasted, 12, StepStarted("gone", REMOVE, 1))
+    tell(lasted, 20, StepProvisioned("a", 1))
+    tell(lasted, 30, StepJoined("a", 1, "b"))
     tell(lasted, 42, StepFinished("a", ENSURE, Outcome.CHANGED, 1, ""))
     tell(lasted, 43, StepFinished("failed", ENSURE, Outcome.FAILED, 1, ""))
     tell(lasted, 44, StepFinished("gone", REMOVE, Outcome.CHANGED, 1, ""))
+    tell(lasted, 45, StepProvisioned("stood", 1))
     tell(lasted, 45, StepFinished("stood", ENSURE, Outcome.UNCHANGED, 1, ""))
     lasted.keep()
     names = ["a", "other", "failed", "gone", "stood"]
-    assert Lasted(path).of(names) == {"a": 32, "other": 8}
-    assert Lasted(path).of(["other"]) == {"other": 8}
+    known = Lasted(path).weights(names, {})
+    assert known == {"a": 1 + 22, "other": 1 + 8, "failed": 1, "gone": 1, "stood": 1}
+
+
+def test_a_way_goes_on_from_the_stage_that_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "lasted.json"
+    path.write_text('{"a": [10, 500], "b": [20, 100], "c": [30, 600], "alone": [1, 1000]}')
+    needs = {"b": {"a": "started", "door": "ready"}, "c": {"b": "beside"}}
+    found = Lasted(path).weights(["a", "b", "c", "door", "alone"], needs)
+    assert found == {"c": 601, "b": 702, "a": 713, "door": 703, "alone": 1001}
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "[1]", "{", '{"a": -1, "b": true, "c": "x"}', "[" * 9999]
+    "text", [None, "", "[1]", "{", '{"a": [-1, 2], "b": [true, 1], "c": [1], "a": 7}', "[" * 9999]
 )
 def test_a_damaged_file_is_none(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "lasted.json"
     if text is not None:
         path.write_text(text)
-    assert Lasted(path).of(["a", "b", "c"]) == {}
+    assert Lasted(path).weights(["a", "b", "c"], {}) == {}
 
 
 def test_where_nothing_can_be_kept_nothing_is_raised(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lasted = Lasted(tmp_path / "file" / "lasted.json")
     tell(lasted, 0, StepStarted("a", ENSURE, 1))
+    tell(lasted, 1, StepProvisioned("a", 1))
     tell(lasted, 1, StepFinished("a", ENSURE, Outcome.CHANGED, 1, ""))
     lasted.keep()
