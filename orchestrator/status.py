@@ -74,7 +74,7 @@ def node_status(
         pid=pid,
         address=address,
         uptime_s=uptime_s,
-        restarts=max(0, past.starts - 1),
+        restarts=past.restarts,
         ready_after_s=None if past.ready_after_s is None else round(past.ready_after_s, 3),
         last_error=past.last_error,
         detail=seen.detail if state in ("drifted", "foreign") else "",

@@ -26,6 +26,7 @@ WIDTH = 110  # where there is no terminal to ask
 NARROW = 100  # below it the median and the 99th percentile are left out
 BAR = 40
 EVERY_S = 1.0
+PATIENCE_S, PAUSE_S = 3.0, 0.2
 
 
 @click.command()
@@ -45,8 +46,10 @@ def path(target: Target, probe: bool, watch: bool, as_json: bool) -> None:
         if probe:
             steps = asyncio.run(traceroute(_url(app)))
             return [step.document() for step in steps] if as_json else _probe_table(steps)
-        document = ask(app.lab, "/path")
-        return document if as_json else _map(document, console.width)
+        document = ask(app.lab, "/path") if watch else _first(app)
+        if as_json:
+            return document
+        return _map(document, console.width) if document["request"] else _nothing(app)
 
     console = Console() if is_terminal() else Console(width=WIDTH)
     if not watch:
@@ -64,6 +67,21 @@ def path(target: Target, probe: bool, watch: bool, as_json: bool) -> None:
             time.sleep(EVERY_S)
 
 
+def _first(app: App) -> Any:
+    """The path, with some patience for its first request: after `up` the supervisor looks twice,
+    a second apart, before it knows of one."""
+    until = time.monotonic() + PATIENCE_S
+    while (document := ask(app.lab, "/path"))["request"] is None and time.monotonic() < until:
+        time.sleep(PAUSE_S)
+    return document
+
+
+def _nothing(app: App) -> Text:
+    """With the command that makes a request."""
+    inside = f"ip netns exec {app.lab.host} " if app.lab.host else ""
+    return Text(f"no request in the last ten seconds; this makes one: {inside}curl {_url(app)}")
+
+
 def _url(app: App) -> str:
     """What the stack's own probe asks for; without one, the first published port."""
     if (name := app.stack.supervision.probe) is not None:
@@ -77,8 +95,6 @@ def _url(app: App) -> str:
 def _map(document: dict[str, Any], width: int) -> Group:
     """Hops in the order of the path, with the ways between them."""
     request = document["request"]
-    if request is None:
-        return Group(Text("no request in the last seconds"))
     head = Text(
         f"{request['rate_rps']:.1f} requests/s   mean {_ms(request['mean_ms'])}   "
         f"p50 {_ms(request['p50_ms'])}   p95 {_ms(request['p95_ms'])}   "

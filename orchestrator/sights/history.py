@@ -15,6 +15,7 @@ from orchestrator.events import (
     Outcome,
     ProcessStarted,
     Record,
+    RunStarted,
     StepFinished,
     StepProvisioned,
     StepQueued,
@@ -27,20 +28,34 @@ class NodeHistory(Struct, frozen=True):
     """What the journal says of one node. Times in seconds."""
 
     state: str = "pending"
-    starts: int = 0  # processes started since the last `down`
+    restarts: int = 0  # that nobody asked for, since the last `down`: see `nodes`
     ready_after_s: float | None = None  # first attempt to ready, in the run that brought it up
     last_error: str = ""  # until it is ready again
     begun_ns: int = 0
 
 
 def nodes(records: Iterable[Record]) -> dict[str, NodeHistory]:
-    """The state of every node after all records."""
+    """The state of every node after all records.
+
+    A process started by a healing, or again in one run since it ended too soon, is a restart;
+    one that a person's command started is none.
+    """
     now: dict[str, NodeHistory] = {}
+    commands: dict[str, str] = {}
+    started: set[tuple[str, str]] = set()  # (run, node)
     for record in records:
         event = record.event
+        if isinstance(event, RunStarted):
+            commands[record.run] = event.command
         name = getattr(event, "node", None)
         if name is not None:
-            now[name] = after(now.get(name, NodeHistory()), event, record.mono_ns)
+            was = now.get(name, NodeHistory())
+            if isinstance(event, ProcessStarted):
+                key = (record.run, name)
+                if key in started or commands.get(record.run) == "heal":
+                    was = replace(was, restarts=was.restarts + 1)
+                started.add(key)
+            now[name] = after(was, event, record.mono_ns)
     return now
 
 
@@ -58,8 +73,6 @@ def after(was: NodeHistory, event: Event, mono_ns: int) -> NodeHistory:
             return replace(was, state="probing")
         case GateChecked(passed=False):
             return was
-        case ProcessStarted():
-            return replace(was, starts=was.starts + 1)
         case StepRetried(reason=reason):
             return replace(was, state="backoff", last_error=reason)
         case StepFinished(action=Action.REMOVE, outcome=Outcome.CHANGED | Outcome.UNCHANGED):

@@ -8,6 +8,7 @@ from orchestrator.events import (
     Outcome,
     ProcessStarted,
     Record,
+    RunStarted,
     StepFinished,
     StepProvisioned,
     StepQueued,
@@ -44,7 +45,7 @@ def test_node_goes_through_its_states() -> None:
         assert now.last_error == ("it broke" if 3 <= upto < len(story) else "")
     last = nodes(told(*((at_ms, event) for at_ms, event, _ in story)))["a"]
     assert last.ready_after_s == 0.05  # from its first attempt, backoff included
-    assert last.starts == 1
+    assert last.restarts == 0
 
 
 def test_failure_is_remembered_and_down_forgets() -> None:
@@ -53,3 +54,20 @@ def test_failure_is_remembered_and_down_forgets() -> None:
     assert nodes(told((0, failed)))["a"].last_error == "no"
     gone = StepFinished("a", REMOVE, Outcome.CHANGED, 1, "")
     assert nodes(told((0, failed), (1, gone)))["a"].state == "stopped"
+
+
+def restarts(*runs: tuple[str, int]) -> int:
+    """After these runs, each a command and how many processes of the node it started."""
+    records = []
+    for number, (command, starts) in enumerate(runs):
+        begun = RunStarted(command, "d", ("a",), "b", {}, max_workers=1)
+        for event in (begun, *[ProcessStarted("a", 7, 8)] * starts):
+            records.append(Record(len(records), f"r{number}", 0, 0, event))
+    return nodes(records)["a"].restarts
+
+
+def test_restarts_are_those_that_nobody_asked_for() -> None:
+    assert restarts(("up", 1)) == 0
+    assert restarts(("up", 1), ("replay", 1), ("replay", 1)) == 0
+    assert restarts(("up", 1), ("heal", 1), ("replay", 1), ("heal", 1)) == 2
+    assert restarts(("up", 3)) == 2  # it ended twice before it was ready

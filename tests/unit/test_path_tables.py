@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,3 +98,21 @@ def test_numbers_of_the_path_are_whole(width: int) -> None:
         assert " 12.5% " in line
     assert text.count(" 100.25 ") == text.count(" 200.75 ") == len(ways)
     assert ("p99 ms" in text) == (width >= 100)
+
+
+def test_first_request_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [{"request": None}, {"request": None}, {"request": {"rate_rps": 1.0}}]
+    pauses: list[float] = []
+    monkeypatch.setattr(path, "ask", lambda *_: answers.pop(0))
+    monkeypatch.setattr(path, "time", SimpleNamespace(sleep=pauses.append, monotonic=lambda: 0.0))
+    assert path._first(SimpleNamespace(lab=None)) == {"request": {"rate_rps": 1.0}}
+    assert len(pauses) == 2
+
+
+def test_path_without_a_request_says_how_to_make_one() -> None:
+    port = SimpleNamespace(host=8080)
+    stack = SimpleNamespace(
+        supervision=SimpleNamespace(probe=None), services={"a": SimpleNamespace(ports=[port])}
+    )
+    app = SimpleNamespace(stack=stack, lab=SimpleNamespace(host="lab"))
+    assert str(path._nothing(app)).endswith(": ip netns exec lab curl http://localhost:8080/")
