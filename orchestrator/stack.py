@@ -11,6 +11,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.engine.plan import Node, RetryPolicy, Stage
 from orchestrator.errors import Problem, SpecError
@@ -19,7 +20,7 @@ from orchestrator.kernel.namespace import Namespace, NamespaceDirectory
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.sysctl import Sysctl
 from orchestrator.kernel.veth import Veth
-from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, partings
+from orchestrator.kinds import LAYERS_OF_KINDS, kind_of, outlived, partings
 from orchestrator.lab import MARKS, Lab
 from orchestrator.linux import NETNS_DIR
 from orchestrator.naming import hosts_for, resolver
@@ -99,7 +100,8 @@ class Compiler(Struct, frozen=True):
         ]
         gates = [name for name, check in self.stack.checks.items() if check.gate]
         found += [self._check(name) for name in gates]
-        return {node.name: node for node in found}
+        names = [node.name for node in found]
+        return {each.name: replace(each, outlives=outlived(each.name, names)) for each in found}
 
     def rotating(self, names: Collection[str]) -> dict[str, Node]:
         """Jobs that make servers take new secrets, as far as they know one of those."""

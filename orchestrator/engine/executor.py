@@ -119,7 +119,10 @@ def _ordered(nodes: Mapping[str, Node], action: Action) -> dict[str, dict[str, S
     needs = {name: dict(node.needs) for name, node in nodes.items()}
     if action is Action.ENSURE:
         return needs
-    return reversed_needs(needs, {name: node.parting for name, node in nodes.items()})
+    found = reversed_needs(needs, {name: node.parting for name, node in nodes.items()})
+    for name, node in nodes.items():
+        found[name] |= dict.fromkeys(node.outlives & nodes.keys(), Stage.READY)
+    return found
 
 
 class _Run:

@@ -39,6 +39,7 @@ class Node(Struct, frozen=True):
     retry: RetryPolicy = RetryPolicy()
     deadline_s: float = 60.0
     parting: Mapping[str, Parting] = field(default_factory=dict)  # by need
+    outlives: frozenset[str] = frozenset()  # it goes after these, though neither needs the other
 
     @property
     def name(self) -> str:
