@@ -1,6 +1,6 @@
 #!/bin/bash
 # The platform as a careful shell script starts it: the same programs and settings, each step
-# when the one before it is ready, asked every 10 ms; no sandboxes, no monitoring.
+# when the one before it is ready, asked every 10 ms; no sandboxes.
 # Usage: sequential.sh PREFIX WORKDIR SERVICES BIN   (on a host of its own, as root)
 # Ends when a request through :8080 has reached the database. WORKDIR/stop.sh takes all away.
 set -eu
@@ -23,6 +23,15 @@ iptables -t nat -A OUTPUT -p tcp --dport 8080 -m addrtype --dst-type LOCAL -j DN
 iptables -t nat -A POSTROUTING -s 127.0.0.0/8 -o br-app -j MASQUERADE
 iptables -I FORWARD -i br-app -o br-app -j ACCEPT
 sysctl -qw net.ipv4.conf.br-app.route_localnet=1
+ip netns add "$prefix.prometheus"
+ip link add veth-prom type veth peer name veth-prom-br
+ip link set veth-prom netns "$prefix.prometheus"
+ip link set veth-prom-br master br-app
+ip link set veth-prom-br up
+inside prometheus ip addr add 10.0.0.70/16 dev veth-prom
+inside prometheus ip link set veth-prom up
+inside prometheus ip link set lo up
+inside prometheus ip route add default via 10.0.0.1
 for name in nginx-lb api-gateway product-service order-service redis-cache postgres-db; do
     inside "$name" sysctl -qw net.ipv4.ip_unprivileged_port_start=0
 done
@@ -69,6 +78,7 @@ http {
     upstream gateway { server 10.0.0.20:3000; keepalive 32; }
     server {
         listen 80;
+        location = /stub_status { stub_status; }
         location = /health { return 200 "OK\n"; }
         location / { proxy_pass http://gateway; proxy_http_version 1.1;
                      proxy_set_header Connection ""; proxy_set_header Host \$host; }
@@ -76,4 +86,25 @@ http {
 }
 CONF
 background "$prefix.nginx-lb" nginx -c "$work/nginx.conf"
+until_ok inside nginx-lb curl -sf http://10.0.0.10/health
+
+exporter() { # port, command…: waits for it as well
+    background "$prefix.prometheus" "${@:2}"
+    until_ok inside prometheus curl -sf "http://127.0.0.1:$1/"
+}
+exporter 9113 prometheus-nginx-exporter -nginx.scrape-uri=http://10.0.0.10/stub_status
+exporter 9121 prometheus-redis-exporter -redis.addr=redis://10.0.0.50:6379 -redis.password=pw-redis
+DATA_SOURCE_URI="10.0.0.60:5432/shop?sslmode=disable" DATA_SOURCE_USER=monitoring \
+    DATA_SOURCE_PASS_FILE=$work/monitoring exporter 9187 prometheus-postgres-exporter
+{
+    printf 'global: {scrape_interval: 15s}\nrule_files: [%s/monitoring/rules/*.yml]\n' "$code"
+    echo 'scrape_configs:'
+    for each in 70:9090 70:9113 70:9187 70:9121 20:9100 30:9100 40:9100; do
+        printf '  - {job_name: "%s", static_configs: [{targets: ["10.0.0.%s"]}]}\n' "$each" "$each"
+    done
+} >"$work/prometheus.yml"
+background "$prefix.prometheus" prometheus --config.file="$work/prometheus.yml" \
+    --storage.tsdb.path="$work/prometheus" --web.listen-address=0.0.0.0:9090 --log.level=warn
+until_ok inside prometheus curl -sf http://10.0.0.70:9090/-/ready
+
 until_ok curl -sf -H 'Cache-Control: no-cache' http://localhost:8080/api/products

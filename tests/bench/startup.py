@@ -37,7 +37,7 @@ METHOD = (
     "time also for the second; the script runs `initdb`. Every cold start has a directory "
     "of its own, and none is deleted before the end, since a file system that has just lost a "
     "thousand files is slow to make others. The script starts the same programs one after the "
-    "other, without sandboxes and monitoring ([sequential.sh](../tests/bench/sequential.sh))."
+    "other, without sandboxes ([sequential.sh](../tests/bench/sequential.sh))."
 )
 
 
