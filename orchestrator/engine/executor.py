@@ -11,11 +11,13 @@ node it waits for from starting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 
 from msgspec import Struct, field
 
+from orchestrator.bounded import bounded
 from orchestrator.engine.plan import Node, Plan, Stage, reversed_needs
 from orchestrator.engine.retry import Sleep, attempts
 from orchestrator.engine.slots import Slots
@@ -350,8 +352,6 @@ class _Step:
         self._emit(StepGivenUp(self._node.name, self.attempt, cause))
         if not self._touched or self._action is Action.REMOVE:
             return
-        try:
-            async with asyncio.timeout(UNDO_DEADLINE_S):
-                await self._node.resource.remove()
-        except (OrchestratorError, OSError, TimeoutError):
-            pass  # the step's own error says more; `down` takes the rest
+        # The step's own error says more than these; `down` takes the rest.
+        with contextlib.suppress(OrchestratorError, OSError, TimeoutError):
+            await bounded(UNDO_DEADLINE_S, self._node.resource.remove())

@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from msgspec import Struct
 
+from orchestrator.bounded import bounded
 from orchestrator.errors import ProcessError
 from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice, set_session_nice
 from orchestrator.processes import procfs, seccomp
@@ -212,18 +213,19 @@ async def stop(
         for process in procfs.descendants(init.pid):
             _send(process, signal.SIGCONT)  # one that was stopped could not hear it
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(grace_s if inits else 0):
-            for init in inits:
-                await wait_for_exit(init.pid)
+        await bounded(grace_s if inits else 0, _ends(inits))
     _kill(sandboxes)
-    async with asyncio.timeout(KILL_DEADLINE_S):
-        for each in sandboxes:
-            if procfs.is_alive(each.pid, each.start_ticks):
-                await wait_for_exit(each.pid)
+    await bounded(KILL_DEADLINE_S, _ends(sandboxes))
     for each in sandboxes:
         # Our own children stay as zombies until they are asked for.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(each.pid, os.WNOHANG)  # noqa: ASYNC222 - it has ended: no waiting
+
+
+async def _ends(sandboxes: Sequence[procfs.Sandbox]) -> None:
+    for each in sandboxes:
+        if procfs.is_alive(each.pid, each.start_ticks):
+            await wait_for_exit(each.pid)
 
 
 def kill(sandboxes: Sequence[procfs.Sandbox]) -> None:
