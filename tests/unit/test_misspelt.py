@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from names import next_name
 
 from orchestrator.cli import main
 
@@ -29,6 +30,7 @@ def told(
     file = tmp_path / "stack.yaml"
     file.write_text(STACK)
     monkeypatch.setenv("ORCHESTRATOR_STACK", str(file))
+    monkeypatch.setenv("ORCHESTRATOR_HOST_NETNS", next_name())  # whatever breaks, not the root one
     monkeypatch.setenv("ORCHESTRATOR_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("ORCHESTRATOR_RUN_DIR", str(tmp_path / "run"))
 
