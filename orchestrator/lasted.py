@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.events import (
     Action,
@@ -25,9 +26,10 @@ from orchestrator.events import (
 from orchestrator.linux import appear
 from orchestrator.needs import dependents, topological
 
+MAX_MS = 86_400_000  # a day: no node's deadline is longer
 
-@dataclass(frozen=True, slots=True)
-class Times:
+
+class Times(Struct, frozen=True):
     """Milliseconds from its work's beginning until it had started, and until it was ready,
     without the wait for what it was started beside."""
 
@@ -104,5 +106,5 @@ def _is_times(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(type(each) is int and each >= 0 for each in value)
+        and all(type(each) is int and 0 <= each <= MAX_MS for each in value)
     )

@@ -53,8 +53,15 @@ def test_a_way_goes_on_from_the_stage_that_is_waited_for(tmp_path: Path) -> None
     assert found == {"c": 601, "b": 702, "a": 713, "door": 703, "alone": 1001}
 
 
+TOO_MANY_DIGITS = '{"a": [1, ' + "9" * 4300 + "]}"  # what is one more cannot be written
+
+
 @pytest.mark.parametrize(
-    "text", [None, "", "[1]", "{", '{"a": [-1, 2], "b": [true, 1], "c": [1], "a": 7}', "[" * 9999]
+    "text",
+    [
+        *(None, "", "[1]", "{", "[" * 9999, TOO_MANY_DIGITS),
+        '{"a": [-1, 2], "b": [true, 1], "c": [1], "a": 7}',
+    ],
 )
 def test_a_damaged_file_is_none(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "lasted.json"
