@@ -246,7 +246,7 @@ def _forwarded(
         )
 
 
-class Nat(RuleSet, Struct, frozen=True):
+class Nat(RuleSet, frozen=True):
     """All rules of one lab on its host, replaced together.
 
     `memory` remembers which tables did not exist before us (nft variant), to take those

@@ -156,7 +156,7 @@ def closing(rule: MakeRule, prefix: str = "") -> Iterator[Rule]:
     )
 
 
-class Policy(RuleSet, Struct, frozen=True):
+class Policy(RuleSet, frozen=True):
     """The rules of one namespace of ours, replaced together."""
 
     label: str
