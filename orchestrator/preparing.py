@@ -122,6 +122,7 @@ def _alone(app: App, program: Program, wanted: Prepared, place: Path) -> Program
         data={},
         namespace=None,
         folder=Folder(place / "node"),
+        etc=place / "etc",
         log=place / "log",
         emit=lambda _: None,
         group=Group(app.lab.name, name, program.group.limits),

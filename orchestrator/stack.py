@@ -296,6 +296,7 @@ class Compiler(Struct, frozen=True):
             hostname=of,
             hosts=self.hosts(of),
             folder=Folder(self.lab.run_dir / "nodes" / name),
+            etc=self.lab.run_dir / "etc",
             log=self.lab.log(name),
             emit=self.emit,
             group=Group(self.lab.name, label, Limits(spec.limits.memory, spec.limits.tasks)),

@@ -20,7 +20,7 @@ from orchestrator import linux
 from orchestrator.kernel import nftables, sysctl
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.rtnetlink import new_bridge, new_veth, set_link
-from orchestrator.processes import seccomp
+from orchestrator.processes import etc, seccomp
 from orchestrator.processes.sandbox import STACK_DIR, Sandbox, User
 
 TIMEOUT_S = 20.0
@@ -95,10 +95,13 @@ def pidfd() -> None:
 
 def sandbox() -> None:
     """A program runs in the sandbox that every service gets."""
-    box = Sandbox(("true",), ANYBODY, "try", read_only={STACK_DIR: Path("/usr")})
     denied = seccomp.descriptor()
-    words = box.words(info_fd=2, seccomp_fd=denied)
-    _run(words, "", keep=[] if denied is None else [denied])
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory, "etc")
+        etc.furnish(place)
+        box = Sandbox(("true",), ANYBODY, "try", place, read_only={STACK_DIR: Path("/usr")})
+        words = box.words(info_fd=2, seccomp_fd=denied)
+        _run(words, "", keep=[] if denied is None else [denied])
 
 
 def rule(text: str) -> None:

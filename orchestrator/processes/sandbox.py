@@ -1,9 +1,8 @@
 """The command line that runs a program with nothing to steal: bubblewrap, then setpriv.
 
-The program sees a read-only /usr and /opt and the few files of /etc that every program needs, the
-stack's directory as /stack, its own data, files and secrets, a private /tmp and /run, its own
-process table, and nothing of /home, /root, /var or other services. Pure: builds words, starts
-nothing.
+The program sees a read-only /usr and /opt, an /etc with what every program needs, the stack's
+directory as /stack, its own data, files and secrets, a private /tmp and /run, its own process
+table, and nothing of /home, /root, /var or other services. Pure: builds words, starts nothing.
 """
 
 from __future__ import annotations
@@ -13,22 +12,15 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from orchestrator.processes import etc
+
 STACK_DIR = "/stack"
 SECRETS_DIR = "/run/secrets"  # as Docker Compose has it
 NOTIFY_SOCKET = "/run/notify"
 FIRST_PID = 2  # of the program in its process namespace; bubblewrap is 1
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: file-hierarchy(7)
 
-# The host's, read-only: programs, and what the C library, TLS and interpreters look up. What
-# else is in /etc tells of the host (units with passwords, other services' settings).
-SYSTEM = (
-    *("/usr", "/opt"),
-    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives"),
-    *("/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/resolv.conf"),
-    *("/etc/protocols", "/etc/services", "/etc/mime.types", "/etc/localtime", "/etc/timezone"),
-    *("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/ca-certificates", "/etc/pki/tls/certs"),
-    *("/etc/perl", "/etc/fonts", "/etc/locale.alias", "/etc/os-release"),
-)
+PROGRAMS = ("/usr", "/opt")  # the host's, read-only
 
 # What setpriv needs to change its ids and empty the bounding set; gone before the program.
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -62,6 +54,7 @@ class Sandbox(Struct, frozen=True):
     command: tuple[str, ...]
     user: User
     hostname: str
+    etc: Path  # on the host: etc.py has furnished it
     read_only: Mapping[str, Path] = field(default_factory=dict)  # path inside → path on the host
     writable: Mapping[str, Path] = field(default_factory=dict)
     system: tuple[str, ...] = ()  # more of the host, read-only at the same path
@@ -86,10 +79,12 @@ class Sandbox(Struct, frozen=True):
         words += ["--hostname", self.hostname]
         if self.own_network:
             words.append("--unshare-net")
-        system = (*SYSTEM, *self.system)
-        for directory in _parents(system):
+        for path in PROGRAMS:
+            words += ["--ro-bind-try", path, path]
+        words += ["--ro-bind", str(self.etc), etc.PLACE]
+        for directory in _parents(self.system):
             words += ["--perms", "0755", "--dir", directory]
-        for path in system:
+        for path in (*etc.BOUND, *self.system):
             words += ["--ro-bind-try", path, path]
         for name in MERGED:
             merged = Path("/", name)
@@ -139,6 +134,6 @@ def _parents(paths: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         for parent in reversed(Path(path).parents[:-1]):
-            if not str(parent).startswith(("/usr", "/opt")):
+            if not str(parent).startswith((*PROGRAMS, etc.PLACE)):
                 found[str(parent)] = None
     return list(found)

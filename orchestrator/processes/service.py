@@ -18,7 +18,7 @@ from msgspec import Struct, field
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Noticed, Outcome, ProcessExited, ProcessStarted
 from orchestrator.linux import in_thread_to_its_end
-from orchestrator.processes import child, procfs
+from orchestrator.processes import child, etc, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
 from orchestrator.processes.listener import Listener, close, program_of
@@ -59,6 +59,7 @@ class Program(Struct, frozen=True, dict=True):
     hostname: str
     hosts: str
     folder: Folder
+    etc: Path  # the lab's: etc.py furnishes it
     log: Path
     emit: Emit
     group: Group
@@ -149,6 +150,7 @@ class Program(Struct, frozen=True, dict=True):
             self.command,
             self.user,
             self.hostname,
+            etc=self.etc,
             read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place()},
             writable=writable,
             system=self.host_files,
@@ -172,8 +174,10 @@ class Program(Struct, frozen=True, dict=True):
         return started
 
     def _place(self) -> dict[str, Path]:
-        """Files, secrets and its view of /etc, where the sandbox takes them from."""
-        own = self.folder.write(self.files(), uid=self.user.uid, gid=self.user.gid, mode=0o400)
+        """Files and secrets, where the sandbox takes them from, and its /etc."""
+        files = self.files()
+        etc.furnish(self.etc, host=self.host_files, files=files, directories=self.data)
+        own = self.folder.write(files, uid=self.user.uid, gid=self.user.gid, mode=0o400)
         system = {
             "/etc/passwd": self.user.passwd(),
             "/etc/group": self.user.group(),

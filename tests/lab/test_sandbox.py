@@ -192,3 +192,40 @@ def test_host_without_control_groups_limits_by_prlimit(world: World, write_stack
     there("down").ok()
     assert world.sandboxes() == []
     assert sorted(Path("/sys/fs/cgroup").glob("*")) == groups
+
+
+def test_etc_holds_what_is_looked_up_and_what_the_stack_puts_there(
+    world: World, write_stack: Write
+) -> None:
+    write_stack("for {{ environment.WHO }}\n", "shop.conf")
+    stack = write_stack("""
+name: looker
+networks: {br-look: {address: 10.0.0.1/24}}
+services:
+  other:
+    networks: {br-look: 10.0.0.10}
+    command: [sleep, "1000"]
+  looker:
+    networks: {br-look: 10.0.0.20}
+    command: [sleep, "1000"]
+    environment: {WHO: looker}
+    host_files: [/etc/debian_version, /etc/dpkg, /etc/not/there]
+    files: {/etc/shop/shop.conf: {template: shop.conf}}
+    data: [/etc/shop/data]
+jobs:
+  look:
+    of: looker
+    environment: {WHO: looker}
+    host_files: [/etc/debian_version, /etc/dpkg]
+    files: {/etc/shop/shop.conf: {template: shop.conf}}
+    command: [sh, -c, "cat /etc/shop/shop.conf /etc/debian_version && ls /etc/dpkg
+      && ls -d /etc/shop/data && getent hosts other && id -un && ls -d /etc/ssl/certs
+      && ! echo x >/etc/x"]
+""")
+    world.orchestrator("up", stack=stack).ok()
+    told = world.orchestrator("logs", "look", stack=stack).ok().out
+    lines = [line.partition("| ")[2] for line in told.splitlines()]
+    files = ["for looker", *Path("/etc/debian_version").read_text().splitlines()]
+    files += [*sorted(each.name for each in Path("/etc/dpkg").iterdir()), "/etc/shop/data"]
+    assert lines[:-1] == [*files, "10.0.0.10       other", "looker", "/etc/ssl/certs"]
+    assert "Read-only file system" in lines[-1]

@@ -161,6 +161,7 @@ def test_sandbox_has_no_privileges_and_sees_no_home() -> None:
         ("program", "--flag"),
         User(61300, 61300, "svc"),
         "svc",
+        Path("/run/x/etc"),
         read_only={"/stack": Path("/home/me/shop"), "/home/me/python": Path("/home/me/python")},
         writable={"/data": Path("/var/lib/x")},
         listener=9,
