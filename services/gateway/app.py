@@ -18,12 +18,10 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 
-import redis.asyncio as redis
 import uvloop
 from aiohttp import web
-from gateway import description, sessions
+from gateway import description
 from gateway.guard import MAX_BODY_BYTES, MAX_IN_FLIGHT, overloaded, runner
-from gateway.sessions import REDIS
 from gateway.upstream import Upstream
 from shared import log as logs
 from shared import metrics
@@ -44,7 +42,6 @@ from shared.settings import setting
 log = logging.getLogger("gateway")
 
 HOP = "api-gateway"
-REDIS_CONNECTIONS = 64
 KEY, REQUEST_ID = "Idempotency-Key", "X-Request-Id"
 PASSED_ON = ("Cache-Control", KEY, "tracestate", REQUEST_ID)
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
@@ -63,9 +60,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         problem = Problem(error.status, error.reason, headers=headers)
-    except redis.RedisError as error:
-        log.warning("redis: %s", error)
-        problem = Problem(503, "sessions are not available", headers={"Retry-After": "1"})
     except Exception:
         log.exception("unhandled")
         problem = Problem(500, "something went wrong on our side")
@@ -174,15 +168,16 @@ async def orders(request: web.Request) -> web.Response:
     return await ORDERS.ask(request, path, headers)
 
 
-async def on_startup(app: web.Application) -> None:
-    app[REDIS] = sessions.connect(REDIS_CONNECTIONS)
+async def session(request: web.Request) -> web.Response:
+    from gateway import sessions
+
+    return await sessions.handle(request)
 
 
-async def on_cleanup(app: web.Application) -> None:
+async def on_cleanup(_: web.Application) -> None:
     notify("STOPPING=1")
     for upstream in (PRODUCTS, ORDERS):
         upstream.close()
-    await app[REDIS].aclose()
 
 
 ROUTES = [
@@ -195,9 +190,9 @@ ROUTES = [
     web.get("/api/orders", orders),
     web.post("/api/orders", orders),
     web.get(r"/api/orders/{id:[0-9]{1,19}}", orders),
-    web.post("/api/sessions", sessions.create),
-    web.get("/api/cart", sessions.get_cart),
-    web.put("/api/cart", sessions.put_cart),
+    web.post("/api/sessions", session),
+    web.get("/api/cart", session),
+    web.put("/api/cart", session),
     web.options("/api/products", options),
     web.options(r"/api/products/{id:[0-9]{1,19}}", options),
     web.options("/api/orders", options),
@@ -209,7 +204,6 @@ def make_app() -> web.Application:
     app = web.Application(middlewares=[counted, problems], client_max_size=MAX_BODY_BYTES)
     app[REQUESTS] = metrics.serve("api-gateway")
     app.add_routes(ROUTES)
-    app.on_startup.append(on_startup)
     app.on_cleanup.append(on_cleanup)
     return app
 
@@ -231,7 +225,7 @@ async def serve() -> None:
     serving = runner(make_app(), shutdown_timeout=5)
     await serving.setup()
     await site(serving).start()
-    later("gateway.models")
+    later("gateway.sessions", "gateway.models")
     notify("READY=1")
     await stop.wait()
     await serving.cleanup()

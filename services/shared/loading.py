@@ -23,8 +23,13 @@ def loaded() -> None:
     gc.enable()
 
 
-def later(module: str) -> None:
+def later(*modules: str) -> None:
     """Imports what no request has needed by then: nobody waits for it any more."""
-    timer = threading.Timer(LATER_S, importlib.import_module, (module,))
+
+    def load() -> None:
+        for module in modules:
+            importlib.import_module(module)
+
+    timer = threading.Timer(LATER_S, load)
     timer.daemon = True
     timer.start()
