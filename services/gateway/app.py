@@ -76,31 +76,27 @@ def answer(problem: Problem) -> web.Response:
 async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Counts the request, and accounts for its time where its caller asks for it."""
     requests = request.app[REQUESTS]
-    is_shed = requests.inside >= MAX_IN_FLIGHT and request.path != "/health"
+    if requests.inside >= MAX_IN_FLIGHT and request.path != "/health":
+        handler = _shed
     requests.begun += 1
-    status = 500
-    try:
-        response = await _accounted(request, _shed if is_shed else handler)
-        status = response.status
-    finally:
-        requests.answer(status)
-    return response
-
-
-async def _shed(_: web.Request) -> web.Response:
-    return answer(overloaded())
-
-
-async def _accounted(request: web.Request, handler: Handler) -> web.StreamResponse:
     asked = request.headers.get(SENT_HEADER)
     current = None if asked in (None, ROUTE_ONLY) else Frame(HOP)
     frame.set(current)  # also over that of the request before on this connection
-    response = await handler(request)
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+    finally:
+        requests.answer(status)
     if asked is not None:
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "other"
         response.headers[HEADER] = current.header(route) if current else f"{HOP},,,{route}"
     return response
+
+
+async def _shed(_: web.Request) -> web.Response:
+    return answer(overloaded())
 
 
 def passed_on(request: web.Request) -> dict[str, str]:

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import httptools
 from aiohttp import web
 from gateway.guard import overloaded, read_body
-from multidict import CIMultiDict
 from shared.hops import HEADER, NAME_HEADER, SENT_HEADER, frame, stamp_us
 from shared.problem import Problem
 
@@ -62,9 +61,12 @@ class Connection(asyncio.Protocol):
     """One exchange at a time. The methods named `on_…` are httptools' callbacks."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._answer = Answer()
         self._waiter: asyncio.Future[Answer] | None = None
+        self._until_s = 0.0  # by the loop's clock: then the answer is late
+        self._timer: asyncio.TimerHandle | None = None
         self.is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -77,10 +79,11 @@ class Connection(asyncio.Protocol):
         If it ends without an answer, the connection is closed: what may still come on it would
         be taken for the answer to the next request.
         """
-        loop = asyncio.get_running_loop()
         self._answer = Answer()
-        waiter = self._waiter = loop.create_future()
-        late = loop.call_later(ANSWER_S, self._fail, TimeoutError())
+        waiter = self._waiter = self._loop.create_future()
+        self._until_s = self._loop.time() + ANSWER_S
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._until_s, self._look_at_time)
         try:
             self._transport.write(request)
             return await waiter
@@ -88,8 +91,18 @@ class Connection(asyncio.Protocol):
             self.close()
             raise
         finally:
-            late.cancel()
             self._waiter = None
+
+    def _look_at_time(self) -> None:
+        """One timer after another for all exchanges, not one for each: it goes off when one would
+        have been late, and if there is another by then again when that one will be."""
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() >= self._until_s:
+            self._fail(TimeoutError())
+        else:
+            self._timer = self._loop.call_at(self._until_s, self._look_at_time)
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None or self._waiter.done():
@@ -120,6 +133,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
         self._fail(BrokenError(str(error or "the connection was closed")))
 
     def _fail(self, error: Exception) -> None:
@@ -205,9 +220,7 @@ class Upstream:
                 current.call(self.name, sent_us, result, below, received_us=received_us)
         if connection.is_open:
             self._idle.append(connection)
-        return web.Response(
-            body=answer.body, status=answer.status, headers=CIMultiDict(answer.headers)
-        )
+        return web.Response(body=answer.body, status=answer.status, headers=answer.headers)
 
     def _message(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
@@ -220,7 +233,7 @@ class Upstream:
         head = "\r\n".join(lines)
         if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
             raise Problem(400, "a header holds the end of a line")
-        return b"%s\r\n\r\n%s" % (head.encode("utf-8", "surrogateescape"), body or b"")
+        return f"{head}\r\n\r\n".encode("utf-8", "surrogateescape") + (body or b"")
 
     async def _connection(self) -> Connection:
         """One that was kept, or a new one. Raises UnreachableError."""
