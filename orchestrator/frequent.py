@@ -1,5 +1,5 @@
-"""The commands that are given again and again, without click, which takes longer to load than
-the supervisor to answer.
+"""The commands that are given again and again, without click: it takes longer to load than the
+supervisor to answer, and a twentieth of a start.
 
 Only command lines that are understood to the last word are carried out here, and by the same
 functions; all others, also wrong ones, are click's. A test holds both to the same understanding.
@@ -35,6 +35,13 @@ OPTIONS = {
 SHORT = {"-s": "--stack"}
 READABLE = ("stack", "state_dir", "run_dir")  # if not, click has something to say
 FLAGS = {
+    "up": {
+        "--no-supervise": "no_supervise",
+        "--live": "live",
+        "--thaw": "thaw",
+        "--json": "as_json",
+    },
+    "down": {"--volumes": "volumes", "--json": "as_json"},
     "status": {"--json": "as_json", "--all": "everything"},
     "replay": {
         "--dry-run": "dry_run",
@@ -43,7 +50,7 @@ FLAGS = {
         "--json": "as_json",
     },
 }
-WORDS = {"status": (), "replay": ("what",)}  # those that are no options
+WORDS = {"up": (), "down": (), "status": (), "replay": ("what",)}  # those that are no options
 PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."  # no part of a path
 HELP = (["--help"], ["-h"])
 HELP_WIDTH = 80  # columns; click breaks more lines where there are fewer
@@ -66,7 +73,7 @@ def command(words: Sequence[str]) -> Callable[[], int] | None:
     if (given := understood(words)) is None:
         return None
     own, target = given
-    return (_status if words[0] == "status" else _replay)(own, target)
+    return WORK[words[0]](own, target)
 
 
 def understood(words: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]] | None:
@@ -106,6 +113,26 @@ def _is_readable(path: str) -> bool:
     return os.access(path, os.R_OK) or not os.path.exists(path)
 
 
+def _up(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
+    def work() -> int:
+        from orchestrator.commands.running import bring_up
+
+        bring_up(_target(target), **own)
+        return 0
+
+    return work
+
+
+def _down(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
+    def work() -> int:
+        from orchestrator.commands.running import take_down
+
+        take_down(_target(target), **own)
+        return 0
+
+    return work
+
+
 def _status(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
     asked = asking.status(*known) if (known := _known(target)) else None
 
@@ -130,6 +157,9 @@ def _replay(own: dict[str, Any], target: dict[str, str]) -> Callable[[], int]:
         return 0
 
     return work
+
+
+WORK = {"up": _up, "down": _down, "status": _status, "replay": _replay}
 
 
 def _known(target: dict[str, str]) -> tuple[str, str] | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-import click
 from msgspec import Struct
 
 from orchestrator import pagenote, resident
 from orchestrator.app import App
 from orchestrator.attendance import Attendance
 from orchestrator.commands.target import Target
+from orchestrator.commands.telling import say
 from orchestrator.commands.watching import complain
 from orchestrator.engine.executor import Result
 from orchestrator.events import Outcome
@@ -41,7 +41,7 @@ class Staying(Attendance, Struct):
                 present = await supervised(app, self.target, held, *words)
                 self.is_early = present is not None
         if self.live and present is not None:
-            click.echo(f"page: {pagenote.wait(app.lab, present.pid)}", err=self.as_json)
+            say(f"page: {pagenote.wait(app.lab, present.pid)}", err=self.as_json)
 
     async def end(self, held: int, result: Result | None) -> None:
         if result is None or result.outcome is Outcome.FAILED:

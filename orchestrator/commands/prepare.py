@@ -7,7 +7,7 @@ import click
 from orchestrator import known
 from orchestrator.app import require_root
 from orchestrator.commands.options import target_options
-from orchestrator.commands.run import run_to_end
+from orchestrator.commands.running import run_to_end
 from orchestrator.commands.target import Target
 from orchestrator.places import CACHE_OPTION, check_cache, make_directory
 from orchestrator.preparing import prepare as make

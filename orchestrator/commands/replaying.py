@@ -102,7 +102,7 @@ def _heard(lines: Iterator[str]) -> Iterator[str]:
 def _by_ourselves(target: Target, wishes: dict[str, Any], *, as_json: bool) -> None:
     import asyncio
 
-    from orchestrator.commands.run import run_to_end
+    from orchestrator.commands.running import run_to_end
     from orchestrator.lock import PATIENCE_S, lock
     from orchestrator.rebuild import blast_radius, rebuild, replayed
 

@@ -12,7 +12,8 @@ import click
 from orchestrator.app import App
 from orchestrator.commands.attending import Resting
 from orchestrator.commands.options import target_options
-from orchestrator.commands.run import json_option, run_to_end
+from orchestrator.commands.run import json_option
+from orchestrator.commands.running import run_to_end
 from orchestrator.commands.target import Target
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import Finished, complain, watching

@@ -16,13 +16,15 @@ from hypothesis import strategies as st
 
 from orchestrator import frequent
 from orchestrator.cli import cli
+from orchestrator.commands.running import MAX_WORKERS
 from orchestrator.commandtable import PROGRAM
 from orchestrator.front import asking
 
 VALUES = ["x", "gateway", "/tmp", "/nowhere/at/all", "..", "", "-", "a b", "ä", "lab", "veth:a/b"]
 OPTIONS = [*frequent.OPTIONS, *frequent.SHORT, "--private"]
-FLAGS = ["--json", "--all", "--dry-run", "--no-deps", "--cascade"]
-OTHERS = ["--debug", "--help", "-h", "--", "--js", "--stack=x", "-sx", "--volumes", "--host-netns="]
+FLAGS = sorted({flag for flags in frequent.FLAGS.values() for flag in flags})
+OTHERS = ["--debug", "--help", "-h", "--", "--js", "--stack=x", "-sx", "--host-netns="]
+OTHERS += ["--max-workers", "--max-workers=3", "3"]
 HEAVY = {"click", "typing", "pathlib", "json", "re", "enum", "socket", "hashlib", "dataclasses"}
 
 
@@ -47,7 +49,7 @@ def without_click(words: list[str]) -> dict[str, object] | None:
 
 
 @given(
-    st.sampled_from(["status", "replay"]),
+    st.sampled_from(sorted(frequent.FLAGS)),
     st.lists(st.sampled_from([*VALUES, *OPTIONS, *OPTIONS, *FLAGS, *FLAGS, *OTHERS]), max_size=6),
     st.dictionaries(
         st.sampled_from([env for _, _, env in frequent.OPTIONS.values()]),
@@ -70,12 +72,18 @@ def test_what_is_understood_is_what_click_understands(
     assert expected is not None
     host = expected.pop("host_netns") or ("lab" if expected.pop("private") else "")
     expected.pop("private", None)
+    assert expected.pop("max_workers", MAX_WORKERS) == MAX_WORKERS
     assert found == {**expected, "host": host}
 
 
 @pytest.mark.parametrize(
     "line",
     [
+        "up",
+        "up --no-supervise --host-netns a --state-dir /s --run-dir /r --cache-dir /c -s s.yaml",
+        "up --live --thaw --json --private",
+        "down",
+        "down --volumes --json --host-netns a",
         "status",
         "status --json --host-netns a --state-dir /s --run-dir /r --stack s.yaml",
         "status --all --private -s s.yaml --cache-dir /c",

@@ -85,12 +85,12 @@ def test_what_is_dear_to_load_is_not_loaded(place: Path) -> None:
         import sys
         from pathlib import Path
         from orchestrator.app import open_app
-        import orchestrator.commands.run
+        import orchestrator.commands.running
         place = Path(sys.argv[1])
         paths = {name: place / name for name in ("state_root", "run_root", "cache_root")}
         app = open_app(place / "stack.yaml", host="", **paths)
         assert app.is_sound() and app.nodes
-        print({"pydantic", "yaml", "jinja2"} & sys.modules.keys() or "none")
+        print({"click", "pydantic", "yaml", "jinja2"} & sys.modules.keys() or "none")
     """
     words = [sys.executable, "-c", code, str(place)]
     found = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
