@@ -27,7 +27,7 @@ from orchestrator.resource import Emit, Observation, State
 # linux/netfilter/nf_tables.h
 ACCEPT, DROP, GOTO = 1, 0, -4  # NF_ACCEPT, NF_DROP, NFT_GOTO
 VERDICT, REGISTER = 0, 1  # NFT_REG_VERDICT, NFT_REG_1
-META_PROTOCOL, META_IIFNAME = 1, 6  # NFT_META_
+META_IIFNAME = 6  # NFT_META_
 LINK, NETWORK = 0, 1  # NFT_PAYLOAD_: which header an offset counts from
 EQUAL, NOT_EQUAL = 0, 1  # NFT_CMP_
 SET_IS_MAP, VERDICTS, IFNAMES = 0x8, 0xFFFFFF00, 41  # NFT_SET_MAP, NFT_DATA_VERDICT, nft(8) ifname
@@ -71,9 +71,17 @@ def _rules(port: Port) -> list[GuardRule]:
         return GuardRule(port.interface, f"{name}-{port.label}", words, why, b"".join(parts + end))
 
     def kind(ethertype: int) -> bytes:
-        return _meta(META_PROTOCOL) + _compare(struct.pack("!H", ethertype))
+        """Of this MAC address and type, compared as one; behind a VLAN's tag it is another type."""
+        return _payload(LINK, 6, 8) + _compare(mac + struct.pack("!H", ethertype))
 
-    return [
+    return [  # nearly every packet ends at the first one
+        rule(
+            "ip",
+            f"ether saddr {port.mac} ether type ip ip saddr {port.address} accept",
+            "Packets that say truly where they come from.",
+            kind(ETHERTYPE_IPV4) + _payload(NETWORK, 12, 4) + _compare(address),
+            verdict=ACCEPT,
+        ),
         rule(
             "mac",
             f"ether saddr != {port.mac} drop",
@@ -82,15 +90,9 @@ def _rules(port: Port) -> list[GuardRule]:
             verdict=DROP,
         ),
         rule(
-            "ip",
-            f"ip saddr {port.address} accept",
-            "Packets that say truly where they come from.",
-            kind(ETHERTYPE_IPV4) + _payload(NETWORK, 12, 4) + _compare(address),
-            verdict=ACCEPT,
-        ),
-        rule(
             "arp",
-            f"arp saddr ether {port.mac} arp saddr ip {port.address} accept",
+            f"ether saddr {port.mac} ether type arp arp saddr ether {port.mac} "
+            f"arp saddr ip {port.address} accept",
             "Announces the address as its own, which it is; anything else would divert another's.",
             kind(ETHERTYPE_ARP) + _payload(NETWORK, 8, 6) + _compare(mac),
             _payload(NETWORK, 14, 4) + _compare(address),
@@ -245,9 +247,11 @@ class Guard(Struct, frozen=True):
         found.append(message(nftables.NEW_CHAIN, create, BRIDGE, entry + named(7, "filter")))
         chains = [named(1, self.table) + named(3, port.interface) for port in self.ports]
         found += [message(nftables.NEW_CHAIN, create, BRIDGE, body) for body in chains]
-        # NFTA_SET_: table, name, flags, key type and length, data type and length, id
+        # NFTA_SET_: table, name, flags, key type and length, data type and length, id; and how
+        # many there are at most, with which the kernel takes a kind of set that is looked up faster
         shape = number(3, SET_IS_MAP) + number(4, IFNAMES) + number(5, IFNAMSIZ)
         shape += number(6, VERDICTS) + number(7, 0) + number(10, 1)
+        shape += attribute(9, number(1, len(self.ports)))
         body = named(1, self.table) + named(2, PORTS) + shape
         found.append(message(nftables.NEW_SET, create, BRIDGE, body))
         for element in self._elements():

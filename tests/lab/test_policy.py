@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -376,6 +377,31 @@ def neighbour(world: World, address: str) -> str:
     """The MAC address that the server knows of it."""
     line = world.direct("ip", "-n", f"{world.host}.server", "neigh", "show", address).ok().out
     return line.split("lladdr ")[1].split()[0]
+
+
+IP = "ip4 = '450000140000000040fd0000'; body = bytes.fromhex(ip4) + ip + to + bytes(40)"
+ARP = "body = bytes.fromhex('0001080006040001') + me + ip + bytes(6) + to + bytes(40)"
+
+
+@pytest.mark.parametrize(("ethertype", "body"), [("0800", IP), ("0806", ARP)])
+def test_frame_of_a_vlan_is_dropped_whatever_is_in_it(
+    other: World, ethertype: str, body: str
+) -> None:
+    """Also what truly says where it comes from, behind a tag: IEEE 802.1Q."""
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
+        "s.bind(('veth-villain', 0)); me = s.getsockname()[4];"
+        "ip, to = map(socket.inet_aton, sys.argv[1:]);"
+        f"{body}; tag = bytes.fromhex('81000001{ethertype}');"
+        "s.send(b'\\xff' * 6 + me + tag + body)"
+    )
+    villain = f"{other.host}.villain"
+    own = other.direct("ip", "-n", villain, "-4", "-br", "addr", "show", "veth-villain").ok()
+    (address,) = re.findall(r"10\.88\.\d+\.\d+", own.out)
+    before = spoofed(other)
+    words = ("ip", "netns", "exec", villain, sys.executable, "-c", code, address, "10.88.0.10")
+    other.direct(*words).ok()
+    assert spoofed(other) == before + 1
 
 
 def test_anothers_mac_address_is_dropped_at_the_port(other: World) -> None:

@@ -180,7 +180,7 @@ def test_guard_knows_each_port_by_its_own_addresses() -> None:
     assert len(guard_rules(guard.ports)) == 4 * len(guard.ports)
     assert isinstance(guard, Guard)
     other = Port("veth-web-br", "web", "02:00:00:00:00:01", IPv4Address("10.1.0.11"))
-    assert guard_rules([other])[1].expressions != guard_rules(guard.ports)[1].expressions
+    assert guard_rules([other])[0].expressions != guard_rules(guard.ports)[0].expressions
 
 
 def test_live_policy_is_no_difference_and_a_rule_before_ours_is_one() -> None:
