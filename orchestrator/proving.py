@@ -59,13 +59,19 @@ class Question(Struct, frozen=True):
 
 
 async def ask_all(questions: Iterable[Question], show: Callable[[Row], None]) -> None:
-    """Shows every answer as it comes, a bounded number being asked at once."""
+    """Shows every answer as it comes, a bounded number being asked at once. Raises what `show`
+    does, as when nobody reads on; the others are asked no longer then."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(question: Question) -> None:
+    async def one(question: Question) -> Row:
         async with slots:
-            show(await question.row())
+            return await question.row()
 
-    async with asyncio.TaskGroup() as group:
-        for question in questions:
-            group.create_task(one(question))
+    asked = [asyncio.ensure_future(one(question)) for question in questions]
+    try:
+        for answered in asyncio.as_completed(asked):
+            show(await answered)
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from virtualtime import VirtualLoop, run
 
 from orchestrator.errors import ResourceError
@@ -64,6 +65,29 @@ def test_answer_is_shown_while_others_are_waited_for() -> None:
 
     run(work(), VirtualLoop())
     assert shown == ["first: it is there", "last: the other was shown meanwhile"]
+
+
+def test_where_nobody_reads_on_no_other_is_asked() -> None:
+    """As by `verify | head -1`: each answer that comes would be refused again."""
+    ended: list[str] = []
+
+    async def waits() -> Finding:
+        try:
+            return await never()
+        finally:
+            ended.append("asked no longer")
+
+    def show(_: Row) -> None:
+        raise BrokenPipeError
+
+    async def work() -> float:
+        questions = [Question("ping", str(number), "ping", at_once) for number in range(3)]
+        with pytest.raises(BrokenPipeError):
+            await ask_all([Question("check", "last", "curl", waits), *questions], show)
+        return asyncio.get_running_loop().time()
+
+    assert run(work(), VirtualLoop()) == 0
+    assert ended == ["asked no longer"]
 
 
 def test_what_goes_wrong_with_a_question_is_its_answer() -> None:
