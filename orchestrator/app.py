@@ -10,7 +10,7 @@ import secrets as random
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from msgspec import Struct, field
@@ -51,7 +51,7 @@ from orchestrator.processes.gate import ServiceGate
 from orchestrator.processes.prepared import PREPARES
 from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
-from orchestrator.programs import is_installed
+from orchestrator.programs import is_installed, search_path
 from orchestrator.regular import read_text
 from orchestrator.replay import (
     radius,
@@ -378,6 +378,6 @@ def open_app(
     """The app of a stack file on a host. Raises UsageError, SpecError."""
     found, text = load_stack(path, cache_root)
     whole = found.stack
-    stack, left_out = leave_out(whole, lambda program: is_installed(whole, program))
+    stack, left_out = leave_out(whole, partial(is_installed, path=search_path(whole)))
     lab = Lab(whole.name, host, state_root, run_root, cache_root)
     return App(stack, path.resolve().parent, text, lab, max_workers, whole, left_out, found)

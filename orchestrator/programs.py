@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.spec import Stack
@@ -21,9 +22,9 @@ def search_path(stack: Stack) -> list[str]:
     return [*found, *SYSTEM_PATH]
 
 
-def is_installed(stack: Stack, program: str) -> bool:
-    """Whether a service of that stack could run the command."""
-    return shutil.which(program, path=":".join(search_path(stack))) is not None
+def is_installed(program: str, path: Sequence[str]) -> bool:
+    """Whether a service could run the command, looked for in these directories."""
+    return shutil.which(program, path=":".join(path)) is not None
 
 
 def _by_version(path: Path) -> list[tuple[int, str]]:

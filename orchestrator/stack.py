@@ -66,6 +66,7 @@ class Compiler(Struct, frozen=True):
     compiled: Mapping[str, bytes] = field(default_factory=dict)  # templates, see Templates
     exists: Callable[[str], bool] = os.path.exists  # what templates may ask of this host
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
+    _path: list[str] = field(default_factory=list)
 
     @property
     def templates(self) -> Templates:
@@ -337,7 +338,9 @@ class Compiler(Struct, frozen=True):
 
     def search_path(self) -> list[str]:
         """Directories in which commands are looked for, first match wins."""
-        return search_path(self.stack)
+        if not self._path:
+            self._path.extend(search_path(self.stack))
+        return self._path
 
     def _user(self, wanted: str, name: str, of: str, uid: int) -> User:
         if wanted == "auto":
