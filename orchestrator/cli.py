@@ -50,7 +50,10 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Raises click's errors, with what may have been meant."""
+        """`help COMMAND` is `COMMAND --help`. Raises click's errors, with what may have been
+        meant."""
+        if args[0] == "help":
+            args = [*args[1:], "--help"]
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
@@ -108,7 +111,9 @@ def _show(error: click.NoSuchOption) -> None:
         known = ctx.command.list_commands(ctx)
         word = next((word for word in sys.argv[1:] if word in known), "")
         command = ctx.command.get_command(ctx, word)
-        if command and any(name in each.opts for each in command.params):
-            line = f"{ctx.command_path} {word} {name}"
+        options = command.params if command else []
+        if found := next((each for each in options if name in each.opts), None):
+            value = "" if getattr(found, "is_flag", False) else f" {found.make_metavar(ctx)}"
+            line = f"{ctx.command_path} {word} {name}{value}"
             error = click.NoSuchOption(name, f"{name} belongs after the command: {line}", ctx=ctx)
     error.show()

@@ -78,7 +78,7 @@ def test_misspelt_command_or_option_is_recognized(told: Told, words: list[str], 
     ("words", "line"),
     [
         (["--json", "status"], "orchestrator status --json"),
-        (["--stack", "x", "status", "--all"], "orchestrator status --stack"),
+        (["--stack", "x", "status", "--all"], "orchestrator status --stack PATH"),
         (["analyze", "--json", "blame"], "orchestrator analyze blame --json"),
     ],
 )
@@ -97,6 +97,18 @@ def test_option_that_no_command_has_is_only_refused(told: Told) -> None:
 )
 def test_empty_name_is_no_node(told: Told, words: list[str]) -> None:
     assert "an empty name is no node" in told(*words)
+
+
+@pytest.mark.parametrize("words", [[], ["status"], ["analyze", "blame"]])
+def test_help_is_a_word_as_well(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for spelt in (["help", *words], [*words, "--help"]):
+        monkeypatch.setattr("sys.argv", ["orchestrator", *spelt])
+        main()
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("command", ["up", "status", "replay", "why"])
