@@ -22,8 +22,9 @@ LIMITS_A_LOOK = 3  # of so many processes of a service: only prlimit(2) from out
 OPEN_FILES = b"Max open files"  # in /proc/PID/limits; the soft limit stands behind it
 
 
-class _Process(Struct):
-    """Descriptors of what tells of one process."""
+class _Process(Struct, eq=False):
+    """Descriptors of what tells of one process. None is another: whoever takes one's place has
+    descriptors of the same numbers."""
 
     state: int
     limits: int

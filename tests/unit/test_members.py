@@ -100,6 +100,21 @@ def test_process_with_as_many_files_as_it_may_have_is_short(
     assert seen.look().is_short
 
 
+def test_limit_of_a_process_in_anothers_place_is_read_again(
+    group: Group, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """Its files get the numbers that were those of the other's, which lives on elsewhere."""
+    first, second = processes
+    group.hold(first)
+    seen = members(group)
+    assert not seen.look().is_short
+    group.hold(second)
+    (group.directory / "pids.current").write_text("7\n")  # it has threads
+    assert not seen.look().is_short
+    subprocess.run(["prlimit", f"--pid={second.pid}", "--nofile=3:3"], check=True)
+    assert seen.look().is_short
+
+
 def test_limit_lowered_for_one_process_of_many_is_seen_in_a_few_looks(group: Group) -> None:
     """Whichever it is."""
     several = [subprocess.Popen(["sleep", "60"]) for _ in range(LIMITS_A_LOOK + 2)]
