@@ -97,8 +97,7 @@ def sandbox() -> None:
     """A program runs in the sandbox that every service gets."""
     denied = seccomp.descriptor()
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory, "etc")
-        etc.furnish(place)
+        place = etc.furnish(Path(directory))
         box = Sandbox(("true",), ANYBODY, "try", place, read_only={STACK_DIR: Path("/usr")})
         words = box.words(info_fd=2, seccomp_fd=denied)
         _run(words, "", keep=[] if denied is None else [denied])

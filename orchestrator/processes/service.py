@@ -59,7 +59,7 @@ class Program(Struct, frozen=True, dict=True):
     hostname: str
     hosts: str
     folder: Folder
-    etc: Path  # the lab's: etc.py furnishes it
+    etc: Path  # the lab's, for etc.py
     log: Path
     emit: Emit
     group: Group
@@ -146,12 +146,13 @@ class Program(Struct, frozen=True, dict=True):
             environment["NOTIFY_SOCKET"] = NOTIFY_SOCKET
         if self.listener is not None and socket is not None:
             environment |= self.listener.environment()
+        files = self.files()
         sandbox = Sandbox(
             self.command,
             self.user,
             self.hostname,
-            etc=self.etc,
-            read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place()},
+            etc=etc.furnish(self.etc, host=self.host_files, files=files, directories=self.data),
+            read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place(files)},
             writable=writable,
             system=self.host_files,
             own_network=self.namespace is None,
@@ -173,10 +174,8 @@ class Program(Struct, frozen=True, dict=True):
         self.emit(ProcessStarted(self.node, started.pid, started.start_ticks))
         return started
 
-    def _place(self) -> dict[str, Path]:
-        """Files and secrets, where the sandbox takes them from, and its /etc."""
-        files = self.files()
-        etc.furnish(self.etc, host=self.host_files, files=files, directories=self.data)
+    def _place(self, files: Mapping[str, str]) -> dict[str, Path]:
+        """Files and secrets, where the sandbox takes them from."""
         own = self.folder.write(files, uid=self.user.uid, gid=self.user.gid, mode=0o400)
         system = {
             "/etc/passwd": self.user.passwd(),

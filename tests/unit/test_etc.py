@@ -38,23 +38,24 @@ def tree(directory: Path) -> set[str]:
 
 
 def test_holds_copies_of_what_is_looked_up_and_nothing_else(host: Path, tmp_path: Path) -> None:
-    made = tmp_path / "node" / "etc"
-    etc.furnish(made)
+    made = etc.furnish(tmp_path / "node" / "etc")
     assert tree(made) == SEEN
     assert (made / "localtime").read_text() == "UTC"
     assert not (made / "localtime").is_symlink()
 
 
-def test_is_open_to_all_whatever_umask_we_have(host: Path, tmp_path: Path) -> None:
+def test_is_as_open_as_the_host_s_whatever_umask_we_have(host: Path, tmp_path: Path) -> None:
     (host / "ssl").mkdir()
     (host / "ssl/openssl.cnf").write_text("x")
+    (host / "resolv.conf").write_text("of root alone")
+    (host / "resolv.conf").chmod(0o600)
     before = os.umask(0o077)
     try:
         etc.furnish(tmp_path / "etc", directories=[f"{host}/app/settings"])
     finally:
         os.umask(before)
     for path in (tmp_path / "etc", *(tmp_path / "etc").rglob("*")):
-        wanted = 0o755 if path.is_dir() else 0o444
+        wanted = 0o755 if path.is_dir() else 0o400 if path.name == "resolv.conf" else 0o444
         assert path.stat().st_mode & 0o777 == wanted, path
 
 
@@ -62,8 +63,7 @@ def test_has_a_place_for_each_mount_of_the_host_s_kind(host: Path, tmp_path: Pat
     (host / "mailname").write_text("host")
     (host / "app").mkdir()
     mounts = [f"{host}/mailname", f"{host}/app/", f"{host}/away/deep", "/var/lib/x"]
-    etc.furnish(tmp_path / "etc", host=mounts, files=[f"{host}/shop/own"])
-    made = tmp_path / "etc"
+    made = etc.furnish(tmp_path / "etc", host=mounts, files=[f"{host}/shop/own"])
     assert (made / "mailname").read_text() == ""  # what is mounted there is seen instead
     assert (made / "app").is_dir()
     assert (made / "away/deep").is_dir()
@@ -71,25 +71,43 @@ def test_has_a_place_for_each_mount_of_the_host_s_kind(host: Path, tmp_path: Pat
     assert not (made / "var").exists()
 
 
-def test_a_mount_over_a_copy_keeps_its_place(host: Path, tmp_path: Path) -> None:
-    etc.furnish(tmp_path / "etc", host=[f"{host}/nsswitch.conf"])
-    assert (tmp_path / "etc/nsswitch.conf").read_text() == "hosts: files\n"
+def test_what_is_mounted_over_is_never_replaced(host: Path, tmp_path: Path) -> None:
+    """That would end the mount of whoever runs with it."""
+    mounts = [f"{host}/nsswitch.conf"]
+    place = etc.furnish(tmp_path / "etc", files=mounts) / "nsswitch.conf"
+    first = place.stat().st_ino
+    (host / "nsswitch.conf").write_text("hosts: dns\n")
+    etc.furnish(tmp_path / "etc", files=mounts)
+    assert place.stat().st_ino == first
 
 
-def test_what_was_changed_on_the_host_is_copied_anew(host: Path, tmp_path: Path) -> None:
-    made = tmp_path / "etc/nsswitch.conf"
-    etc.furnish(tmp_path / "etc")
+def test_a_file_of_one_may_be_a_directory_of_another(host: Path, tmp_path: Path) -> None:
+    mounted = f"{host}/app"
+    file = etc.furnish(tmp_path / "etc", files=[mounted])
+    directory = etc.furnish(tmp_path / "etc", directories=[mounted])
+    below = etc.furnish(tmp_path / "etc", files=[f"{mounted}/own"])
+    assert (file / "app").is_file()
+    assert (directory / "app").is_dir()
+    assert (below / "app/own").is_file()
+
+
+def test_follows_the_host(host: Path, tmp_path: Path) -> None:
+    made = etc.furnish(tmp_path / "etc") / "nsswitch.conf"
     first = made.stat().st_ino
-    etc.furnish(tmp_path / "etc")
+    assert etc.furnish(tmp_path / "etc") == made.parent
     assert made.stat().st_ino == first
     (host / "nsswitch.conf").write_text("hosts: dns\n")
     etc.furnish(tmp_path / "etc")
     assert made.read_text() == "hosts: dns\n"
+    (host / "nsswitch.conf").unlink()
+    etc.furnish(tmp_path / "etc")
+    assert not made.exists()
 
 
 def test_what_an_earlier_one_left_half_written_is_not_taken(host: Path, tmp_path: Path) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/nsswitch.conf.new").write_text("hos")
+    made = etc.furnish(tmp_path / "etc")
+    (made / "nsswitch.conf").rename(made / "nsswitch.conf.new")
+    (made / "nsswitch.conf.new").chmod(0o600)
     etc.furnish(tmp_path / "etc")
-    assert tree(tmp_path / "etc") == SEEN
-    assert (tmp_path / "etc/nsswitch.conf").read_text() == "hosts: files\n"
+    assert tree(made) == SEEN
+    assert (made / "nsswitch.conf").read_text() == "hosts: files\n"
