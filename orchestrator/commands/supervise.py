@@ -26,6 +26,7 @@ from orchestrator.processes.prepared import RefusedError
 from orchestrator.supervisor import Supervisor
 
 HELD_LOOK_S = 1.0
+COLLECT_EVERY = 700  # new objects, as Python has it: what lives for days keeps little garbage
 ANSWER_S = 0.1  # for the last bytes of the answer to `down`
 
 
@@ -93,6 +94,7 @@ async def watch_over(app: App, supervisor: Supervisor, tell: Callable[[str], Non
     """Mends what breaks, and prepares for the next lab meanwhile."""
     gc.collect()
     gc.freeze()  # what is there now stays: no collection need look at it again
+    gc.set_threshold(COLLECT_EVERY)
     ahead = asyncio.ensure_future(prepare_once(app, tell))
     try:
         await supervisor.run()
