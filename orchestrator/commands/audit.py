@@ -9,7 +9,7 @@ import click
 from msgspec import to_builtins
 
 from orchestrator.commands.options import target_options
-from orchestrator.commands.target import Target, is_terminal
+from orchestrator.commands.target import Target, is_coloured
 from orchestrator.commands.telling import tell
 from orchestrator.terminal import clean
 
@@ -46,7 +46,7 @@ def audit(target: Target, everything: bool, as_json: bool) -> None:
             Verdict.PASS,
         )
         mark = (
-            click.style(verdict.upper(), fg=COLOURS[verdict]) if is_terminal() else verdict.upper()
+            click.style(verdict.upper(), fg=COLOURS[verdict]) if is_coloured() else verdict.upper()
         )
         click.echo(f"{mark}  {check:4}  {title}  ({len(mine)} looked at)")
         for each in mine:

@@ -12,7 +12,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from orchestrator.commands.options import FilePath, target_options
-from orchestrator.commands.target import Target, is_terminal
+from orchestrator.commands.target import Target, is_coloured
 from orchestrator.commands.telling import tell
 from orchestrator.errors import HostError, OrchestratorError, SpecError
 from orchestrator.hints import hinted
@@ -112,7 +112,7 @@ def _on_host(target: Target) -> tuple[App | None, str, int]:
 def coloured(level: str) -> str:
     """ok, warn or fail, four wide; coloured for people."""
     colour = {"ok": "green", "warn": "yellow", "fail": "red"}[level]
-    return click.style(f"{level:4}", fg=colour) if is_terminal() else f"{level:4}"
+    return click.style(f"{level:4}", fg=colour) if is_coloured() else f"{level:4}"
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.commands.options import target_options
-from orchestrator.commands.target import Target, is_terminal
+from orchestrator.commands.target import Target, is_coloured
 from orchestrator.commands.telling import tell
 from orchestrator.hints import hinted
 from orchestrator.terminal import clean
@@ -177,5 +177,5 @@ def rows_of(app: App, live: Tables) -> list[Row]:
 def _print(text: str) -> None:
     """Lines that tell of something wrong are red for people."""
     for line in text.splitlines():
-        red = is_terminal() and ("✗" in line or "foreign" in line)
+        red = is_coloured() and ("✗" in line or "foreign" in line)
         click.echo(click.style(line, fg="red") if red else line)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator import frozen
-from orchestrator.commands.target import Target, is_terminal
+from orchestrator.commands.target import Target, is_coloured, is_terminal
 from orchestrator.commands.telling import say, tell
 from orchestrator.diskspace import full_places
 from orchestrator.front.wire import OK, Answer
@@ -132,7 +132,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _styled(text: str, how: int) -> str:
-    return f"\x1b[{how}m{text}\x1b[0m" if is_terminal() else text
+    return f"\x1b[{how}m{text}\x1b[0m" if is_coloured() else text
 
 
 def duration(seconds: float) -> str:

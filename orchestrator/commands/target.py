@@ -180,3 +180,8 @@ def service_argument(app: App, name: str) -> str:
 def is_terminal() -> bool:
     """Whether a person looks at standard output."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def is_coloured() -> bool:
+    """Whether that person wants colours: https://no-color.org."""
+    return is_terminal() and not os.environ.get("NO_COLOR")

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.app import App
 from orchestrator.commands.options import name_or_all, target_options
-from orchestrator.commands.target import Target, is_terminal, node_argument
+from orchestrator.commands.target import Target, is_coloured, node_argument
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import complain
 from orchestrator.diagnosis.findings import Verdict
@@ -45,7 +45,7 @@ def why(target: Target, name: str, everything: bool, as_json: bool) -> None:
         is_up = app.lab.run_dir.exists()
         mend = "" if is_up else "orchestrator up  # nothing is up"
         for verdict, line in report.lines(found, everything=everything, mend=mend):
-            colour = COLOURS.get(verdict) if verdict and is_terminal() else None
+            colour = COLOURS.get(verdict) if verdict and is_coloured() else None
             click.secho(clean(hinted(line)), fg=colour)
     if what := ailment(app.lab):
         complain(f"{what}{MEND}")

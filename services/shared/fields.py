@@ -35,6 +35,7 @@ def _as_text(value: Any) -> Any:
 
 CustomerId = Annotated[
     str,
-    BeforeValidator(_as_text),
+    # These first: of what a validator gives pydantic says "items", not "characters".
     StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@-]+$"),
+    BeforeValidator(_as_text),
 ]

@@ -55,6 +55,19 @@ def test_customer_is_the_same_to_orders_and_sessions(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "said"), [("", "at least 1 character"), ("a" * 65, "at most 64 characters")]
+)
+def test_length_of_a_customer_is_told_in_characters(value: str, said: str) -> None:
+    from gateway.models import NewSession
+    from shared.checking import from_values
+    from shared.problem import Problem
+
+    with pytest.raises(Problem) as refused:
+        from_values(NewSession, {"customer_id": value})
+    assert said in str(refused.value.members)
+
+
+@pytest.mark.parametrize(
     "item",
     [{"product_id": "1"}, {"quantity": True}, {"quantity": 1.5}, {"price": 1}, {"product_id": 0}],
 )
