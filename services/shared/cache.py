@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.hops import calling, stamp_us
+from shared.hops import calling, frame, stamp_us
 from shared.rediscalls import HOP, answered, options
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ class TimedConnection(redis.Connection):
         super().send_packed_command(command, check_health)
 
     def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if frame.get() is None:
+            return super().read_response(*args, **kwargs)
         with answered(self._sent_us):
             return super().read_response(*args, **kwargs)
 

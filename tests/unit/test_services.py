@@ -4,6 +4,8 @@ request may become, and what JSON is clear."""
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +23,7 @@ SERVICES = Path(__file__).parents[2] / "services"
 def inside(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a service's own namespace."""
     monkeypatch.syspath_prepend(SERVICES)
-    for name in ("DATABASE_HOST", "DATABASE_USER", "REDIS_HOST"):
+    for name in ("DATABASE_HOST", "DATABASE_USER", "REDIS_HOST", "REDIS_USER"):
         monkeypatch.setenv(name, "x")
 
 
@@ -192,3 +194,39 @@ def test_body_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
     with pytest.raises(Problem) as refused:
         unambiguous(body)
     assert refused.value.status == 400
+
+
+# -- Redis ------------------------------------------------------------------------------------
+
+
+class Silent(threading.Thread):
+    """A Redis that lets everybody in, and then answers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.asked = 0
+
+    def run(self) -> None:
+        kept = []
+        while True:
+            connection, _ = self._listener.accept()
+            kept.append(connection)
+            while b"AUTH" not in connection.recv(4096):
+                pass
+            connection.sendall(b"+OK\r\n")
+            assert b"MGET" in connection.recv(4096)
+            self.asked += 1
+
+
+def test_redis_that_says_nothing_is_a_miss() -> None:
+    """After its time, and a second try on another connection."""
+    from shared.cache import Cache
+
+    server = Silent()
+    server.start()
+    cache = Cache()
+    cache._pool.connection_kwargs.update(host="127.0.0.1", port=server.port)
+    assert cache.through("products:1", lambda: b"fresh", bypass=False) == (b"fresh", "miss")
+    assert server.asked == 2
