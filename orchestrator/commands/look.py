@@ -23,6 +23,7 @@ from orchestrator.events import (
     StepGivenUp,
     encode,
 )
+from orchestrator.hints import hinted
 from orchestrator.logorder import merged
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
@@ -90,7 +91,8 @@ def events(target: Target, follow: bool, as_json: bool, run_id: str) -> None:
     history = _read(path)
     if not history.records and not path.exists():
         # No error: there may be one, and --follow waits for it, as `docker compose logs` does.
-        click.echo(f"there is no journal {path} yet; `orchestrator up` begins it", err=True)
+        text = f"there is no journal {path} yet; `orchestrator up` begins it"
+        click.echo(hinted(text), err=True)
     if run_id == "last" and history.records:
         run_id = history.records[-1].run
     elif run_id and all(record.run != run_id for record in history.records):
@@ -171,7 +173,8 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int) -> No
         raise HostError(f"cannot read {app.lab.state_dir}", mend="run it with sudo")
     if not any(path.exists() for path in files.values()):
         place = app.lab.state_dir / "logs"
-        click.echo(f"nothing was logged yet in {place}; `orchestrator up` begins it", err=True)
+        text = f"nothing was logged yet in {place}; `orchestrator up` begins it"
+        click.echo(hinted(text), err=True)
     last = {name: _last_lines(path, count) for name, path in files.items()}
     lines = {name: found for name, (found, _) in last.items()}
     offsets = {name: offset for name, (_, offset) in last.items()}

@@ -29,16 +29,15 @@ def path_of(key: str) -> Path:
 
 
 def read(key: str) -> str | None:
-    """The setting now; None if this kernel does not have it."""
-    try:
+    """The setting now; None if this kernel does not have it, or its link goes at this moment."""
+    with suppress(FileNotFoundError):
         # Asked every second for ever: without pathlib and Python's own files it takes a fifth.
         file = os.open(f"{PROC_SYS}/{key.replace('.', '/')}", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        return os.read(file, VALUE_BYTES).decode().strip()
-    finally:
-        os.close(file)
+        try:
+            return os.read(file, VALUE_BYTES).decode().strip()
+        finally:
+            os.close(file)
+    return None
 
 
 class Kept:
@@ -54,12 +53,11 @@ class Kept:
             with suppress(OSError):
                 return os.pread(known, VALUE_BYTES, 0).decode().strip()
             os.close(self._files.pop(key))  # its link is gone; there may be another of its name
-        try:
+        with suppress(FileNotFoundError):
             file = os.open(f"{PROC_SYS}/{key.replace('.', '/')}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        self._files[key] = file
-        return os.pread(file, VALUE_BYTES, 0).decode().strip()
+            self._files[key] = file
+            return os.pread(file, VALUE_BYTES, 0).decode().strip()
+        return None
 
 
 def write(key: str, value: str) -> None:

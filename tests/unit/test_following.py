@@ -82,6 +82,7 @@ def test_lab_that_never_was_is_told_and_no_error(tmp_path: Path, command: str, s
     assert (done.returncode, done.stdout) == (0, "")
     assert says in done.stderr
     assert str(tmp_path / "state" / "shop") in done.stderr
+    assert f"orchestrator up --state-dir {tmp_path / 'state'}" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["events", "logs"])

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from orchestrator import linux
 from orchestrator.kernel import sysctl
 from orchestrator.kernel.sysctl import Kept
@@ -38,5 +40,25 @@ def test_kept_setting_is_the_one_of_now_and_of_the_link_of_now() -> None:
             assert kept.read(KEY) == "1"
             ip("link", "delete", "kept0")
             assert kept.read(KEY) is None
+
+    alone(work)
+
+
+@pytest.mark.parametrize("read", [sysctl.read, Kept().read], ids=["read", "kept"])
+def test_setting_whose_link_goes_while_it_is_read_is_none(
+    read: Callable[[str], str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ = os.open
+
+    def opened(path: str, flags: int) -> int:
+        found = open_(path, flags)
+        if "kept0" in path:
+            ip("link", "delete", "kept0")
+        return found
+
+    def work() -> None:
+        ip("link", "add", "kept0", "type", "bridge")
+        monkeypatch.setattr(os, "open", opened)
+        assert read(KEY) is None
 
     alone(work)
