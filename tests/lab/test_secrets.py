@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from books import query
 from loading import load
-from rig import ROOT, World, run
+from rig import ROOT, SHOP, World, run
 
 REDIS = {"gateway", "product", "order", "monitoring", "admin"}
 ROLES = {
@@ -234,3 +236,23 @@ def test_services_ask_redis_for_nothing_that_is_refused(shop: World) -> None:
     shop.curl("http://localhost:8080/api/cart", *put, "-f").ok()
     denied = shop.inside("redis-cache", "env", admin, *entry).out.split()
     assert denied == [], " ".join(denied)
+
+
+ODD = """'it''s \\ $secret "$`:a':\\'b' $$1"""  # what quoting of some kind would change
+
+
+def test_any_password_enters_and_a_changed_migration_is_refused(
+    world: World, tmp_path: Path
+) -> None:
+    stack = shutil.copytree(SHOP.parent, tmp_path / "services") / SHOP.name
+    secrets = world.state / f"shop@{world.host}" / "secrets"
+    secrets.mkdir(parents=True, mode=0o700)
+    for name in ("product-password", "orders-password", "postgres-password"):
+        (secrets / name).write_text(ODD + name)
+    world.orchestrator("up", "--no-supervise", stack=stack).ok()  # a request reaches the database
+
+    with (stack.parent / "database/migrations/001_catalogue.sql").open("a") as file:
+        file.write("-- changed\n")
+    refused = world.orchestrator("replay", "migrate", stack=stack)
+    assert refused.code == 1
+    assert "001_catalogue.sql was changed after it had been applied" in refused.err
