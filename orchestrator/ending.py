@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +14,12 @@ from orchestrator.commands.telling import say
 from orchestrator.errors import BUG, DISK_ERRORS, INTERRUPTED, OrchestratorError
 from orchestrator.hints import hinted
 from orchestrator.terminal import clean_lines
+
+ROOM = "make room; `df` and `df -i` show where there is none"
+MENDS = {  # of the disk's errors; of all others: room
+    errno.EROFS: "mount it for writing, or name another place: --state-dir, --run-dir, --cache-dir",
+    errno.EIO: "see what `dmesg` says of that disk",
+}
 
 
 def code_of(command: Callable[[], int]) -> int:
@@ -33,7 +40,7 @@ def code_of(command: Callable[[], int]) -> int:
             return _bug(error)
         where = f": {error.filename}" if error.filename else ""
         say(f"orchestrator: the disk refuses: {error.strerror}{where}", err=True)
-        say("  mend: make room, or see what `df` and `dmesg` say", err=True)
+        say(f"  mend: {MENDS.get(error.errno, ROOM)}", err=True)
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort
         return _bug(error)
