@@ -134,6 +134,6 @@ def _parents(paths: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for path in paths:
         for parent in reversed(Path(path).parents[:-1]):
-            if not str(parent).startswith((*PROGRAMS, etc.PLACE)):
+            if not any(map(parent.is_relative_to, (*PROGRAMS, etc.PLACE))):
                 found[str(parent)] = None
     return list(found)

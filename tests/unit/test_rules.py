@@ -164,6 +164,7 @@ def test_sandbox_has_no_privileges_and_sees_no_home() -> None:
         Path("/run/x/etc"),
         read_only={"/stack": Path("/home/me/shop"), "/home/me/python": Path("/home/me/python")},
         writable={"/data": Path("/var/lib/x")},
+        system=("/etcetera/x", "/etc/mailname"),
         listener=9,
     )
     words = sandbox.words(info_fd=7)
@@ -171,6 +172,8 @@ def test_sandbox_has_no_privileges_and_sees_no_home() -> None:
     for option in ("--unshare-pid", "--no-new-privs", "--bounding-set=-all", "--reuid=61300"):
         assert option in text
     assert not re.search(r"--(ro-)?bind(-try)? /(home|root|run|var/lib)? /", text)
+    assert "--dir /etcetera" in text
+    assert "--dir /etc " not in text
     assert words.index("/home/me") < words.index("/home/me/python")  # made passable first
     assert text.endswith("3<&9 9<&- bash program --flag")
     assert "svc:x:61300:61300:" in sandbox.user.passwd()
