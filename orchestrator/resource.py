@@ -57,6 +57,14 @@ class Rebuildable(Protocol):
 
 
 @runtime_checkable
+class FromNothing(Protocol):
+    """A resource that can do without the look that `ensure` begins with, where `observe` has said
+    just now, in the same turn of the loop, that nothing of it is there."""
+
+    async def ensure_from_nothing(self) -> Outcome: ...
+
+
+@runtime_checkable
 class Traced(Protocol):
     """A resource that can say at less cost than `observe` that nothing of it is there."""
 
@@ -68,6 +76,13 @@ async def is_absent(resource: Resource) -> bool:
     if isinstance(resource, Traced):
         return await resource.is_absent()
     return (await resource.observe()).state is State.ABSENT
+
+
+async def ensure(resource: Resource, seen: State) -> Outcome:
+    """Brings it about; `seen` is what `observe` has said just now."""
+    if seen is State.ABSENT and isinstance(resource, FromNothing):
+        return await resource.ensure_from_nothing()
+    return await resource.ensure()
 
 
 async def rebuild(resource: Resource) -> Outcome:

@@ -38,7 +38,7 @@ from orchestrator.events import (
     Weights,
 )
 from orchestrator.needs import weights as by_length
-from orchestrator.resource import Emit, State, is_absent, rebuild
+from orchestrator.resource import Emit, State, ensure, is_absent, rebuild
 
 UNDO_DEADLINE_S = 30.0
 
@@ -310,12 +310,14 @@ class _Step:
             self._emit(SlotTaken(node.name, self.attempt))
             if self._touched:
                 await node.resource.remove()  # what the failed attempt left half-built
-            if not (self._touched or self._anew) and await self._is_done():
+            looks = not (self._touched or self._anew)
+            seen = await self._look() if looks else State.PARTIAL
+            if seen is (State.ABSENT if self._action is Action.REMOVE else State.PRESENT):
                 self.outcome = Outcome.UNCHANGED
             else:
                 self._emit(StepStarted(node.name, self._action, self.attempt))
                 self._touched = True
-                self.outcome = await self._act()
+                self.outcome = await self._act(seen)
         finally:
             slots.release()
         if self._action is Action.REMOVE:
@@ -335,17 +337,17 @@ class _Step:
         if last:
             self._emit(StepJoined(self._node.name, self.attempt, last))
 
-    async def _is_done(self) -> bool:
+    async def _look(self) -> State:
         if self._action is Action.REMOVE:
-            return await is_absent(self._node.resource)
-        return (await self._node.resource.observe()).state is State.PRESENT
+            return State.ABSENT if await is_absent(self._node.resource) else State.PARTIAL
+        return (await self._node.resource.observe()).state
 
-    async def _act(self) -> Outcome:
+    async def _act(self, seen: State) -> Outcome:
         if self._action is Action.REMOVE:
             return await self._node.resource.remove()
         if self._anew:
             return await rebuild(self._node.resource)
-        return await self._node.resource.ensure()
+        return await ensure(self._node.resource, seen)
 
     async def undo(self, cause: Cause) -> None:
         """Takes away what this run left half-built; what stood before is not touched."""

@@ -29,6 +29,8 @@ SETTINGS = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv6.conf.default.disable_ipv6": "1",
 }
+_fresh = sysctl.Fresh()
+_names = linux.OneFile()
 
 
 def mount_points() -> set[str]:
@@ -125,12 +127,16 @@ class Namespace(Struct, frozen=True):
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
             raise ForeignError(self.name, "ensure", seen.detail)
+        if not linux.is_namespace(self.path):
+            return await self.ensure_from_nothing()
         self._write_files()
-        if linux.is_namespace(self.path):
-            up = [set_link(LOOPBACK, up=True)]
-            await self.netlink.apply(self.name, "ensure", up, self.path)
-        else:
-            self.make()
+        up = [set_link(LOOPBACK, up=True)]
+        await self.netlink.apply(self.name, "ensure", up, self.path)
+        return Outcome.CHANGED
+
+    async def ensure_from_nothing(self) -> Outcome:
+        self._write_files()
+        self.make()
         return Outcome.CHANGED
 
     async def is_absent(self) -> bool:
@@ -169,13 +175,11 @@ class Namespace(Struct, frozen=True):
         try:
             linux.unshare_net()
             try:
-                for key, value in {**SETTINGS, **self.settings}.items():
-                    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
-                        sysctl.write(key, value)
+                _fresh.write({**SETTINGS, **self.settings})
                 up = set_link(LOOPBACK, up=True, group=self.group, alias=self.mark)
                 self.netlink.apply_here(self.name, "ensure", [up])
                 # The text tells a crash's left-over file from a foreign one.
-                linux.appear(self.path, self._with_mark(""))
+                _names.appear(self.path, self._with_mark(""))
                 source = f"/proc/self/task/{threading.get_native_id()}/ns/net"
                 linux.mount(source, str(self.path), linux.MS_BIND)
             finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -161,12 +162,7 @@ class Veth(Struct, frozen=True):
             return Outcome.UNCHANGED
         if seen.state is State.FOREIGN:
             raise ForeignError(self.name, "ensure", seen.detail)
-        if not linux.is_namespace(self.namespace):
-            detail = f"namespace {self.namespace.name} is missing"
-            raise ResourceError(self.name, "ensure", detail)
-        if self.bridge not in host:
-            raise TransientError(self.name, "ensure", f"bridge {self.bridge} is missing")
-        bridge = host[self.bridge].index
+        bridge = self._bridge()
         inner = inside.links.get(self.inner) if inside is not None else None
         if outer is None or inside is None or inner is None or outer.peer_index != inner.index:
             await self._clear(outer, ends)
@@ -176,6 +172,23 @@ class Veth(Struct, frozen=True):
             await self._take_away("ensure", renamed)
         await self._forwards(await self._complete(outer, inside, bridge))
         return Outcome.CHANGED
+
+    async def ensure_from_nothing(self) -> Outcome:
+        bridge = self._bridge()
+        outer = await self._make(bridge)
+        await self._forwards(await self._complete(outer, Snapshot({}, {}, []), bridge))
+        return Outcome.CHANGED
+
+    def _bridge(self) -> int:
+        """Index of the bridge. Raises ResourceError if what is to be joined is missing."""
+        if not linux.is_namespace(self.namespace):
+            detail = f"namespace {self.namespace.name} is missing"
+            raise ResourceError(self.name, "ensure", detail)
+        try:
+            return socket.if_nametoindex(self.bridge)
+        except OSError as error:
+            reason = f"bridge {self.bridge} is missing"
+            raise TransientError(self.name, "ensure", reason) from error
 
     async def _clear(self, outer: Link | None, ends: Ends | None) -> None:
         """Takes ends without their partners away, and those that were renamed."""

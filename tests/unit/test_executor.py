@@ -28,6 +28,7 @@ from orchestrator.events import (
     StepRetried,
     StepStarted,
 )
+from orchestrator.resource import Observation, State
 
 READY, STARTED, BESIDE = Stage.READY, Stage.STARTED, Stage.BESIDE
 
@@ -331,6 +332,34 @@ def test_cancelling_at_any_moment_leaves_no_half_built_thing(
     undone = {entry[1:] for entry in world.log if entry.startswith("-")}
     assert world.there == before | (finished - undone)
     assert not undone & before
+
+
+class Quick(Thing):
+    """A thing that can do without the look that `ensure` begins with."""
+
+    async def ensure_from_nothing(self) -> Outcome:
+        self.world.log.append(f"quick {self.name}")
+        return await super().ensure()
+
+
+async def test_what_was_seen_to_be_absent_is_not_looked_at_again() -> None:
+    world = World()
+    assert (await run(world, [node(Quick("a", world))])).outcome is Outcome.CHANGED
+    assert world.log == ["quick a", "+a", "a!"]
+
+
+async def test_after_a_failure_and_of_a_part_nothing_is_taken_for_granted() -> None:
+    world = World()
+    await run(world, [node(Quick("a", world, failures=1))])
+    assert world.log == ["quick a", "+a", "-a", "+a", "a!"]
+
+    class Half(Quick):
+        async def observe(self) -> Observation:
+            return Observation(State.PARTIAL, "half of it is there")
+
+    world = World()
+    await run(world, [node(Half("b", world))])
+    assert world.log == ["+b", "b!"]
 
 
 @given(graphs(), st.integers(1, 4), st.data())

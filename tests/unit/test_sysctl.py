@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator import linux
 from orchestrator.kernel import sysctl
-from orchestrator.kernel.sysctl import Kept
+from orchestrator.kernel.sysctl import OWN, SHARED, Fresh, Kept
 
 KEY = "net.ipv4.conf.kept0.route_localnet"
 
@@ -62,3 +62,44 @@ def test_setting_whose_link_goes_while_it_is_read_is_none(
         assert read(KEY) is None
 
     alone(work)
+
+
+LOW, WANTED = "net.ipv4.ip_unprivileged_port_start", {"net.ipv4.ip_unprivileged_port_start": "7"}
+
+
+def written_in_new_ones(fresh: Fresh, count: int) -> list[str | None]:
+    """What the setting is in each of so many namespaces, after it was written there."""
+    found = []
+
+    def work() -> None:
+        for _ in range(count):
+            linux.unshare_net()
+            assert sysctl.read(LOW) == "1024"
+            fresh.write({"net.ipv4.no_such_setting": "1", **WANTED})
+            found.append(sysctl.read(LOW))
+
+    alone(work)
+    return found
+
+
+def test_fresh_settings_are_those_of_each_new_namespace() -> None:
+    mounts = list[int]()
+
+    def mount() -> int:
+        mounts.append(linux.open_proc())
+        return mounts[-1]
+
+    fresh, count = Fresh(mount), SHARED + OWN + 1
+    try:
+        assert written_in_new_ones(fresh, count) == ["7"] * count
+        assert len(mounts) == 2
+    finally:
+        fresh.close()
+
+
+def test_fresh_settings_are_written_where_no_proc_may_be_mounted() -> None:
+    def refuse() -> int:
+        raise PermissionError
+
+    count = SHARED + 2
+    assert written_in_new_ones(Fresh(refuse), count) == ["7"] * count
