@@ -218,6 +218,7 @@ class World:
             for line in self.on_host("iptables-save").ok().out.splitlines()
             if not line.startswith("#")
         ]
+        ours = re.compile(rf"{self.host}\b")  # x1, and not x15
         moving = ("net.ipv4.tcp", "net.netfilter.nf_conntrack_count")  # change by themselves
         return {
             "links": lines("ip", "-o", "link"),
@@ -228,13 +229,11 @@ class World:
             "sysctls": [
                 line for line in lines("sysctl", "-a", "-r", "^net") if not line.startswith(moving)
             ],
-            "namespaces": [
-                name for name in sorted(names_of_namespaces()) if name.startswith(self.host)
-            ],
+            "namespaces": sorted(filter(ours.match, names_of_namespaces())),
             "mounts": sorted(
                 place
                 for line in Path("/proc/self/mountinfo").read_text().splitlines()
-                if self.host in (place := line.split()[4]) or str(self.run_dir) in place
+                if ours.search(place := line.split()[4]) or f"{self.run_dir}/" in f"{place}/"
             ),
             "processes": sorted(self.sandboxes()),
             "groups": sorted(
