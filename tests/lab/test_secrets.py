@@ -249,10 +249,13 @@ def test_any_password_enters_and_a_changed_migration_is_refused(
     secrets.mkdir(parents=True, mode=0o700)
     for name in ("product-password", "orders-password", "postgres-password"):
         (secrets / name).write_text(ODD + name)
-    world.orchestrator("up", "--no-supervise", stack=stack).ok()  # a request reaches the database
+    try:
+        world.orchestrator("up", stack=stack).ok()  # a request reaches the database
 
-    with (stack.parent / "database/migrations/001_catalogue.sql").open("a") as file:
-        file.write("-- changed\n")
-    refused = world.orchestrator("replay", "migrate", stack=stack)
-    assert refused.code == 1
-    assert "001_catalogue.sql was changed after it had been applied" in refused.err
+        with (stack.parent / "database/migrations/001_catalogue.sql").open("a") as file:
+            file.write("-- changed\n")
+        refused = world.orchestrator("replay", "migrate", stack=stack)
+        assert refused.code == 1
+        assert "001_catalogue.sql was changed after it had been applied" in refused.err
+    finally:
+        world.orchestrator("down", "--volumes", stack=stack).ok()
