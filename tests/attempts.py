@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rig import HOST_ADDRESS, World
+
 from orchestrator.linux import inside
 
 PATIENCE_S = 5.0  # for what is dropped; refusals and connections take no time
@@ -107,3 +109,28 @@ def listeners(namespace: str, *ports: str) -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
+
+
+# Of the shop.
+PLACES = {
+    "nginx-lb": "10.0.0.10",
+    "api-gateway": "10.0.0.20",
+    "product-service": "10.0.0.30",
+    "order-service": "10.0.0.40",
+    "redis-cache": "10.0.0.50",
+    "postgres-db": "10.0.0.60",
+    "prometheus": "10.0.0.70",
+}
+METRICS = 9464  # of the supervisor, on the host
+
+
+@contextmanager
+def way_from_outside(world: World, subnet: str) -> Iterator[None]:
+    """The outside knows the way to services, on a host whose FORWARD lets everything pass."""
+    world.outside_("ip", "route", "add", subnet, "via", HOST_ADDRESS).ok()
+    world.on_host("iptables", "-P", "FORWARD", "ACCEPT").ok()
+    try:
+        yield
+    finally:
+        world.on_host("iptables", "-P", "FORWARD", "DROP").ok()
+        world.outside_("ip", "route", "del", subnet).ok()
