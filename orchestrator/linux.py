@@ -102,7 +102,10 @@ def duplicate(pid: int, descriptor: int) -> int:
 
 
 def open_proc() -> int:
-    """A descriptor of a /proc of one's own, mounted nowhere, gone when it is closed: fsopen(2)."""
+    """A descriptor of a /proc of one's own, mounted nowhere, gone when it is closed: fsopen(2).
+
+    Raises OSError.
+    """
     context = _system_call(SYS_FSOPEN, b"proc", FSOPEN_CLOEXEC)
     try:
         _system_call(SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)

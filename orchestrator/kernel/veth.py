@@ -180,7 +180,8 @@ class Veth(Struct, frozen=True):
         return Outcome.CHANGED
 
     def _bridge(self) -> int:
-        """Index of the bridge. Raises ResourceError if what is to be joined is missing."""
+        """Index of the bridge. Raises ResourceError if the namespace is missing, TransientError if
+        the bridge is."""
         if not linux.is_namespace(self.namespace):
             detail = f"namespace {self.namespace.name} is missing"
             raise ResourceError(self.name, "ensure", detail)

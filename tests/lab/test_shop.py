@@ -10,18 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from attempts import PLACES
 from names import next_name
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, run
 
-SERVICES = {
-    "nginx-lb": "10.0.0.10",
-    "api-gateway": "10.0.0.20",
-    "product-service": "10.0.0.30",
-    "order-service": "10.0.0.40",
-    "redis-cache": "10.0.0.50",
-    "postgres-db": "10.0.0.60",
-    "prometheus": "10.0.0.70",
-}
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
 JSON = ("-H", "Content-Type: application/json")
 KEY = ("-H", "Idempotency-Key: a")
@@ -44,7 +36,7 @@ def order(shop: World, body: dict[str, object], *options: str) -> tuple[int, dic
 
 def test_namespaces_are_listed_under_their_names(shop: World) -> None:
     listed = {line.split()[0] for line in run("ip", "netns", "list").ok().out.splitlines()}
-    assert {f"{shop.host}.{name}" for name in SERVICES} <= listed
+    assert {f"{shop.host}.{name}" for name in PLACES} <= listed
 
 
 def test_bridge_has_seven_veths_with_the_names_of_the_seed(shop: World) -> None:
@@ -56,7 +48,7 @@ def test_bridge_has_seven_veths_with_the_names_of_the_seed(shop: World) -> None:
 
 
 def test_every_namespace_pings_every_other(shop: World) -> None:
-    pairs = [(a, SERVICES[b]) for a, b in itertools.permutations(SERVICES, 2)]
+    pairs = [(a, PLACES[b]) for a, b in itertools.permutations(PLACES, 2)]
     assert len(pairs) == 42
     with ThreadPoolExecutor(8) as pool:
         codes = pool.map(
@@ -65,12 +57,12 @@ def test_every_namespace_pings_every_other(shop: World) -> None:
     assert set(codes) == {0}
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PLACES)
 def test_names_resolve_in_every_namespace(shop: World, service: str) -> None:
     assert "10.0.0.60" in shop.inside(service, "ping", "-c", "1", "postgres-db").ok().out
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", PLACES)
 def test_outbound_goes_out_behind_the_address_of_the_host(shop: World, service: str) -> None:
     """The outside has no route back to 10.0.0.0/16, so an answer proves the translation."""
     shop.inside(service, "ping", "-c", "1", OUTSIDE_ADDRESS).ok()
@@ -84,7 +76,7 @@ def test_outbound_goes_out_behind_the_address_of_the_host(shop: World, service: 
         ("host", f"http://{HOST_ADDRESS}:8080"),
         ("host", "http://10.0.0.1:8080"),
         ("outside", f"http://{HOST_ADDRESS}:8080"),
-        *((service, "http://10.0.0.1:8080") for service in SERVICES),
+        *((service, "http://10.0.0.1:8080") for service in PLACES),
         ("nginx-lb", f"http://{HOST_ADDRESS}:8080"),
         ("api-gateway", "http://10.0.0.10"),
     ],
