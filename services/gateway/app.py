@@ -109,6 +109,7 @@ def passed_on(request: web.Request) -> dict[str, str]:
     return headers
 
 
+setting("REDIS_HOST")  # who forgot it hears of it now, not with the first session
 PRODUCTS = Upstream("product-service", setting("PRODUCT_URL"))
 ORDERS = Upstream("order-service", setting("ORDER_URL"))
 
@@ -120,7 +121,7 @@ async def health(_: web.Request) -> web.Response:
 async def deep_health(request: web.Request) -> web.Response:
     """Through a service to the database and back."""
     headers = {**passed_on(request), "Cache-Control": "no-cache"}
-    return await PRODUCTS.ask(request, "/ready", headers)
+    return await PRODUCTS.ask(request, "/health/deep", headers)
 
 
 async def options(request: web.Request) -> web.Response:

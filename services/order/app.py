@@ -14,11 +14,14 @@ from flask import Response, jsonify, request
 from shared.database import Connection, Database
 from shared.notify import notify
 from shared.problem import Problem
+from shared.settings import setting
 from shared.web import make_app, read_body, read_query
 
 if TYPE_CHECKING:
     from order.models import NewOrder
     from shared.cache import Cache
+
+setting("REDIS_HOST")  # who forgot it hears of it now, not with the first order
 
 app = make_app("order-service")
 database = Database()

@@ -5,20 +5,26 @@ from __future__ import annotations
 from shared.loading import later, loaded
 
 # isort: split
+import functools
 import json
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Response, jsonify, request
-from shared.cache import Cache
 from shared.database import Connection, Database
 from shared.notify import notify
 from shared.problem import Problem
+from shared.settings import setting
 from shared.web import make_app, read_query
+
+if TYPE_CHECKING:
+    from shared.cache import Cache
+
+setting("REDIS_HOST")  # who forgot it hears of it now, not with the first request
 
 app = make_app("product-service")
 database = Database()
-cache = Cache()
 
 PAGE_SIZE = 50
 COLUMNS = "id, sku, name, description, price, stock"
@@ -27,11 +33,27 @@ TOTAL = "SELECT count(*) AS n FROM products"
 ONE = f"SELECT {COLUMNS} FROM products WHERE id = %s"
 
 
+@functools.cache
+def cache() -> Cache:
+    """With the first answer that may come from it, or a second after the start, of which loading
+    redis would take an eighth."""
+    from shared.cache import Cache
+
+    return Cache()
+
+
 @app.get("/ready")
 def ready() -> Response:
     """Whether the database answers; without Redis we are slower, not down."""
     database.run(lambda connection: connection.execute("SELECT 1"))
-    redis = "up" if cache.ping() else "down"
+    return jsonify(status="ready", service="product-service", database="up")
+
+
+@app.get("/health/deep")
+def deep_health() -> Response:
+    """That, and whether Redis answers."""
+    database.run(lambda connection: connection.execute("SELECT 1"))
+    redis = "up" if cache().ping() else "down"
     return jsonify(status="ready", service="product-service", database="up", redis=redis)
 
 
@@ -67,10 +89,12 @@ def product(number: int) -> Response:
     return cached(f"product:{number}", load)
 
 
-def cached(key: str, load: Any) -> Response:
+def cached(key: str, load: Callable[[Connection], bytes]) -> Response:
     """The answer from the cache; `Cache-Control: no-cache` asks the database itself."""
-    bypass = "HTTP_CACHE_CONTROL" in request.environ and bool(request.cache_control.no_cache)
-    body, how = cache.through(key, lambda: database.run(load), bypass=bypass)
+    if "HTTP_CACHE_CONTROL" in request.environ and request.cache_control.no_cache:
+        body, how = database.run(load), "bypass"
+    else:
+        body, how = cache().through(key, lambda: database.run(load))
     response = app.response_class(body, content_type="application/json", direct_passthrough=True)
     response.headers.add("X-Cache", how)
     return response
@@ -87,5 +111,5 @@ def encode(value: dict[str, Any]) -> bytes:
 
 
 loaded()
-later("product.models")
+later("product.models", "shared.cache")
 notify("READY=1")

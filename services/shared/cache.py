@@ -55,25 +55,22 @@ class Cache:
         self._redis = redis.Redis(connection_pool=self._pool)
         self._mine = threading.local()
 
-    def through(self, key: str, load: Callable[[], bytes], *, bypass: bool) -> tuple[bytes, str]:
-        """The value, and whether it was a `hit`, a `miss` or a `bypass`."""
-        version = b""
-        if not bypass:
-            try:
-                found, value = self._ask("MGET", VERSION, key)
-            except redis.RedisError as error:
-                log.warning("redis: %s", error)
-                return load(), "miss"
-            version = found or b"0"
-            if value is not None and value.startswith(version + b"\n"):
-                return value[len(version) + 1 :], "hit"
+    def through(self, key: str, load: Callable[[], bytes]) -> tuple[bytes, str]:
+        """The value, and whether it was a `hit` or a `miss`."""
+        try:
+            version, value = self._ask("MGET", VERSION, key)
+        except redis.RedisError as error:
+            log.warning("redis: %s", error)
+            return load(), "miss"
+        version = version or b"0"
+        if value is not None and value.startswith(version + b"\n"):
+            return value[len(version) + 1 :], "hit"
         fresh = load()
-        if not bypass:
-            try:
-                self._redis.set(key, version + b"\n" + fresh, ex=TTL_S)
-            except redis.RedisError as error:
-                log.warning("redis: %s", error)
-        return fresh, "bypass" if bypass else "miss"
+        try:
+            self._redis.set(key, version + b"\n" + fresh, ex=TTL_S)
+        except redis.RedisError as error:
+            log.warning("redis: %s", error)
+        return fresh, "miss"
 
     def invalidate(self) -> None:
         """Makes every stored answer stale. If Redis is away they go with their TTL."""

@@ -17,7 +17,7 @@ time.sleep(600)
 """
 
 
-def test_worker_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
+def test_service_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     places = os.pathsep.join((str(ROOT / "services"), str(tmp_path)))
     process = subprocess.Popen(
@@ -31,7 +31,7 @@ def test_worker_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert "it loads\n" in process.stdout
         process.terminate()
-        process.wait(120)  # a busy machine is waited for; the program would sleep on
+        assert process.wait(120) == 0  # a busy machine is waited for; the program would sleep on
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

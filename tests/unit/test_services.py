@@ -228,5 +228,5 @@ def test_redis_that_says_nothing_is_a_miss() -> None:
     server.start()
     cache = Cache()
     cache._pool.connection_kwargs.update(host="127.0.0.1", port=server.port)
-    assert cache.through("products:1", lambda: b"fresh", bypass=False) == (b"fresh", "miss")
+    assert cache.through("products:1", lambda: b"fresh") == (b"fresh", "miss")
     assert server.asked == 2
