@@ -10,6 +10,8 @@ place of the stamps. Weight is how many requests it stands for. Those others hav
 without a weight, which begins with a tab:
 
     status  `$request_time`  X-Hop, or the path where nobody behind the edge answered
+
+where X-Hop is `,,,ROUTE` if the edge knows the route and has not asked for it.
 """
 
 from __future__ import annotations

@@ -91,6 +91,10 @@ def test_request_counts_for_those_that_it_stands_for() -> None:
     assert totals.edges["product", "pg", "ok"] == 16
 
 
+def test_counted_request_has_a_route_where_the_edge_knows_it() -> None:
+    assert parse_counted("\t201\t0.004\t,,,/api/orders") == ("/api/orders", 201, 4000)
+
+
 def test_counted_request_has_a_route_where_the_edge_answered_itself() -> None:
     assert parse_counted("\t200\t0.001\t/health") == ("/health", 200, 1000)
     assert parse_counted("\t502\t2.000\t/api/x") == ("other", 502, 2_000_000)
