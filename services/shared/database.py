@@ -111,7 +111,7 @@ class Database:
                 "cursor_factory": TimedCursor,
                 "autocommit": True,  # no round trips but the statement's own
             },
-            min_size=1,
+            min_size=0,  # the first work makes one; while one is being made it would make another
             max_size=POOL_SIZE,
             timeout=WAIT_S,
             reconnect_timeout=30,
