@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from shared.hops import frame, stamp_us
 from shared.settings import passwords, setting
@@ -113,11 +113,8 @@ class Database:
             },
             min_size=0,  # the first work makes one; while one is being made it would make another
             max_size=POOL_SIZE,
-            timeout=WAIT_S,
-            reconnect_timeout=30,
-            # Opened with the first work: a first try while the database is still being made
-            # would be followed by the next one only after a second.
-            open=False,
+            reconnect_timeout=FIRST_PAUSE_S,  # its own next try would be a second later: see run
+            open=True,
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
@@ -129,16 +126,15 @@ class Database:
         """
         until = time.monotonic() + WAIT_S
         pause_s = FIRST_PAUSE_S
-        if self._pool.closed:
-            self._pool.open()
         while True:
             try:
-                with self._pool.connection() as connection:
+                with self._pool.connection(pause_s) as connection:  # makes one if there is none
                     return work(connection)
             except psycopg.OperationalError as error:
                 if not _is_away(error) or time.monotonic() + pause_s > until:
                     raise
-            time.sleep(pause_s)  # the pool makes new connections meanwhile
+                if not isinstance(error, PoolTimeout):  # that has waited
+                    time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
 

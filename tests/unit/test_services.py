@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import psycopg
+import psycopg_pool
 import pytest
 
 from orchestrator.path.spans import parse
@@ -31,12 +32,10 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Pool:
-    """Hands out nothing; it is open."""
-
-    closed = False
+    """Hands out nothing."""
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[None]:
+    def connection(self, timeout: float) -> Iterator[None]:  # noqa: ARG002
         yield
 
 
@@ -122,6 +121,34 @@ def test_server_that_stays_away_is_asked_a_dozen_times(clock: Clock) -> None:
     assert outcome == "OperationalError"
     assert 3 < done <= 12
     assert clock.now_s <= database.WAIT_S
+
+
+class Empty(Pool):
+    """A pool that cannot make a connection in time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.waits_s = list[float]()
+
+    @contextlib.contextmanager
+    def connection(self, timeout: float) -> Iterator[None]:
+        self._clock.now_s += timeout
+        self.waits_s.append(timeout)
+        raise psycopg_pool.PoolTimeout
+        yield
+
+
+def test_connection_is_asked_for_again_and_again_without_a_pause(clock: Clock) -> None:
+    """The pool makes one when it is asked: what it could not make is not made by waiting."""
+    from shared import database
+
+    made = database.Database()
+    pool = made._pool = Empty(clock)
+    with pytest.raises(psycopg_pool.PoolTimeout):
+        made.run(lambda _: None)
+    assert clock.pauses_s == []
+    assert len(pool.waits_s) > 5
+    assert database.WAIT_S - database.LONGEST_PAUSE_S <= clock.now_s <= database.WAIT_S
 
 
 # -- the account of a request -----------------------------------------------------------------
