@@ -15,12 +15,14 @@ from bench.rows import Bound, Row, ratio
 from bench.turns import Client, Turn, UnservedError
 
 ROUND_S = 10.0  # of one pair, both of its ways together; longer where turns are long
+INSTANCES = 4  # a round, where other processes serve one way than the other
 TURN_S = 0.1
 WARM_S = 0.2  # after something was changed, before it is measured
+ANEW_WARM_S = 0.5  # new processes, before they are measured
 FILLED_S = 0.02  # until every connection waits for an answer
 RESAMPLED = 1000
 BLOCK = 5  # turns that are resampled together: what moves a machine lasts longer than one
-Turns = Sequence[tuple[Turn, Turn]]  # of the part, of the whole
+Turns = list[tuple[Turn, Turn]]  # of the part, of the whole
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class Way:
 
 @dataclass(frozen=True)
 class Pair:
-    """What the part does of what the whole does, in throughput."""
+    """What the part does of what the whole does, in throughput.
+
+    `anew` replaces the processes that serve: two of one program differ by some hundredths for as
+    long as they live, so where each way has its own, one of each would say little.
+    """
 
     name: str
     part: Way
@@ -49,7 +55,9 @@ class Pair:
     target: Bound | None = None
     turn_s: float = TURN_S
     round_s: float = ROUND_S
+    anew: Callable[[], None] | None = None
     rounds: list[Turns] = field(default_factory=list)
+    blocks: list[Turns] = field(default_factory=list)  # the same, by what moved them together
     failures: list[str] = field(default_factory=list)  # any: it is not compared
 
     def round(self) -> None:
@@ -61,10 +69,24 @@ class Pair:
                 self.failures.append(str(error))
 
     def _round(self) -> None:
+        found: Turns = []
+        if self.anew is None:
+            found = self._turns(self.round_s)
+            self.blocks.extend(found[at : at + BLOCK] for at in range(0, len(found), BLOCK))
+        else:
+            for _ in range(INSTANCES):
+                self.anew()
+                for way in (self.part, self.whole):
+                    way.turn(ANEW_WARM_S)
+                self.blocks.append(self._turns(self.round_s / INSTANCES))
+                found += self.blocks[-1]
+        self.rounds.append(found)
+
+    def _turns(self, seconds: float) -> Turns:
         """Next to each other in time, and equally often the first: by lot, so that nothing that
         comes and goes with a period of its own falls always on the same."""
-        found = []
-        until = time.monotonic() + self.round_s
+        found: Turns = []
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             if random.getrandbits(1):
                 part = self.part.turn(self.turn_s)
@@ -72,7 +94,7 @@ class Pair:
             else:
                 whole = self.whole.turn(self.turn_s)
                 found.append((self.part.turn(self.turn_s), whole))
-        self.rounds.append(found)
+        return found
 
     def rows(self, asked: str) -> list[Row]:
         """Throughput, and the processor's time, which other work on the machine moves less."""
@@ -95,13 +117,15 @@ class Pair:
 
     def margin(self) -> str:
         """Both ratios over all turns, each with its interval of confidence: bootstrap, resampled
-        by blocks of turns that were next to each other."""
+        by blocks of turns that were next to each other, or of the same processes."""
         if self.failures:
             return f"{self.name} not compared"
-        turns = [each for round_ in self.rounds for each in round_]
-        by_rate = _interval(turns, lambda them: _rate(them, 0) / _rate(them, 1))
-        by_cpu = _interval(turns, lambda them: _cost_us(them, 1) / _cost_us(them, 0))
-        return f"{self.name} {by_rate}, by CPU {by_cpu} ({len(turns)} turns each)"
+        by_rate = _interval(self.blocks, lambda them: _rate(them, 0) / _rate(them, 1))
+        by_cpu = _interval(self.blocks, lambda them: _cost_us(them, 1) / _cost_us(them, 0))
+        count = f"{sum(map(len, self.blocks))} turns each"
+        if self.anew is not None:
+            count += f", of {len(self.blocks)} sets of processes"
+        return f"{self.name} {by_rate}, by CPU {by_cpu} ({count})"
 
 
 @contextlib.contextmanager
@@ -126,12 +150,12 @@ def _cost_us(turns: Turns, which: int) -> float:
     return cpu_ns / sum(each[which].requests for each in turns) / 1e3
 
 
-def _interval(turns: Turns, figure: Callable[[Turns], float]) -> str:
+def _interval(blocks: Sequence[Turns], figure: Callable[[Turns], float]) -> str:
     dice = random.Random(0)
-    blocks = [turns[at : at + BLOCK] for at in range(0, len(turns), BLOCK)]
     again = [
         figure([each for block in dice.choices(blocks, k=len(blocks)) for each in block])
         for _ in range(RESAMPLED)
     ]
     edges = quantiles(again, n=40)  # the first and the last: 2.5 % and 97.5 %
+    turns = [each for block in blocks for each in block]
     return f"{figure(turns):.3f} ({edges[0]:.3f} – {edges[-1]:.3f})"

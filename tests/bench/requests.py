@@ -53,7 +53,9 @@ TURNS = (
     f"{turns.CONNECTIONS} keep-alive connections to either way, and asks one, then the other, in "
     f"an order by lot, {pairs.TURN_S * 1e3:.0f} ms each; {WHOLE_TURN_S * 1e3:.0f} ms where rules "
     f"are changed in between, {OBSERVED_S * 1e3:.0f} ms for the observers, which come "
-    "to themselves first. CPU is all that the machine's processors did meanwhile, that process "
+    "to themselves first. Before loopback is asked gateway and services are replaced, "
+    f"{pairs.INSTANCES} times a round: two processes of one program differ by some hundredths for "
+    "as long as they live. CPU is all that the machine's processors did meanwhile, that process "
     "and softirqs included. The host is as one on which nobody has loaded br_netfilter. For the "
     "limits of the edge the client is outside, since the host itself has none."
 )
@@ -271,6 +273,7 @@ def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pai
     host, outside, port = shop.world.host, shop.world.outside, variants.UNOBSERVED_PORT
     local = "127.0.0.1"
     plain = shop.client(host, local, port)
+
     return [
         Pair(
             "observed ÷ unobserved",
@@ -309,8 +312,17 @@ def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pai
                 one.client(f"{one.world.host}.nginx-lb", local, 80),
             ),
             at_least(0.95),
+            anew=functools.partial(renew, shop, one),
         ),
     ]
+
+
+def renew(*labs: Lab) -> None:
+    """New processes of gateway and services."""
+    for each in labs:
+        with each.awake(is_observed=True):  # a replay waits for the supervisor's word
+            for layer in ("services", "gateway"):
+                each.world.orchestrator("replay", layer).ok()
 
 
 def rows(textbook: Series, observed: Series) -> list[Row]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
-from bench.pairs import Pair, Way
+from bench.pairs import INSTANCES, Pair, Way
 from bench.rows import Section, at_least, markdown
 from bench.turns import Turn, UnservedError
 
@@ -13,12 +15,12 @@ class Client:
     """Serves so many requests in each turn; none: they are not answered."""
 
     def __init__(self, requests: int) -> None:
-        self._requests = requests
+        self.requests = requests
 
     def turn(self, _: float, **__: float) -> Turn:
-        if not self._requests:
+        if not self.requests:
             raise UnservedError("no answer to 3 requests in 10 s")
-        return Turn(self._requests, 1_000_000, 2_000_000 // self._requests)
+        return Turn(self.requests, 1_000_000, 2_000_000 // self.requests)
 
 
 def pair(part: Any, whole: Any) -> Pair:
@@ -40,3 +42,21 @@ def test_a_pair_is_compared_by_what_was_served() -> None:
     (found,) = [row for row in compared.rows("GET") if row.name == "some ÷ all"]
     assert found.values == [0.9]
     assert found.holds
+
+
+def test_a_pair_with_processes_of_its_own_is_compared_over_several_of_them() -> None:
+    """One slow instance is as much of the interval as it is of the rounds."""
+    client = Client(80)
+    rates = iter([80, 100] * INSTANCES)
+
+    def anew() -> None:
+        client.requests = next(rates)
+
+    compared = replace(pair(client, Client(100)), anew=anew)
+    for _ in range(2):
+        compared.round()
+    assert next(rates, None) is None
+    low, high = re.search(r" \((0\.\d+) – (\d\.\d+)\), by CPU", compared.margin()).groups()
+    assert float(low) < 0.88
+    assert 0.92 < float(high) <= 1
+    assert compared.margin().endswith(f"of {2 * INSTANCES} sets of processes)")
