@@ -41,35 +41,43 @@ def furnish(
     one. Its copies are brought to what the host has now, and those who run see that too.
     Raises OSError.
     """
-    are_files = {path: Path(path).is_file() for path in (*BOUND, *host)}
+    are_files = {path: os.path.isfile(path) for path in (*BOUND, *host)}
     are_files |= dict.fromkeys(directories, False) | dict.fromkeys((*OWN, *files), True)
-    places = sorted((os.path.relpath(path, PLACE), is_file) for path, is_file in are_files.items())
-    places = [each for each in places if not each[0].startswith("..")]
+    inside = {os.path.normpath(path): is_file for path, is_file in are_files.items()}
+    above = PLACE + "/"
+    places = {
+        path.removeprefix(above): is_file
+        for path, is_file in sorted(inside.items())
+        if path.startswith(above)
+    }
     made = directory / hashlib.sha256(repr(places).encode()).hexdigest()[:16]
     _make(made)
-    for name, is_file in places:
+    root = f"{made}/"
+    for name, is_file in places.items():
         if not is_file:
             _make(made / name)
-        elif not (made / name).exists():
+        elif not os.path.exists(root + name):
             _write(made / name, b"", 0o444)
     # To replace what is mounted over would end that mount wherever it is: rename(2), unlink(2).
-    for name in set(COPIED).difference(name for name, _ in places):
-        _copy(Path(PLACE, name), made / name)
+    for name in COPIED:
+        if name not in places:
+            _copy(above + name, root + name)
     return made
 
 
-def _copy(path: Path, copy: Path) -> None:
+def _copy(path: str, copy: str) -> None:
     """Unless that was done since the file was changed; of none that there is none."""
-    if not path.is_file():
-        copy.unlink(missing_ok=True)
+    if not os.path.isfile(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(copy)
         return
-    seen = path.stat()
+    seen = os.stat(path)
     with contextlib.suppress(FileNotFoundError):
-        known = copy.stat()
+        known = os.stat(copy)
         if (known.st_mtime_ns, known.st_size) == (seen.st_mtime_ns, seen.st_size):
             return
-    draft = copy.with_name(f"{copy.name}.new")
-    _write(draft, path.read_bytes(), seen.st_mode & 0o444)
+    draft = Path(f"{copy}.new")
+    _write(draft, Path(path).read_bytes(), seen.st_mode & 0o444)
     os.utime(draft, ns=(seen.st_mtime_ns, seen.st_mtime_ns))
     draft.rename(copy)  # whole at every instant
 
@@ -82,7 +90,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 def _make(directory: Path) -> None:
     """It and those above it, open to all, whatever umask(2) we were started with."""
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         _make(directory.parent)
         directory.mkdir()
         directory.chmod(0o755)
