@@ -11,6 +11,7 @@ from orchestrator import glance
 STATE_ROOT, RUN_ROOT = Path(glance.STATE_ROOT), Path(glance.RUN_ROOT)
 CACHE_ROOT = Path(glance.CACHE_ROOT)
 MARKS, CHAINS = "orchestrator:", "ORC-"  # what those of any lab begin with
+LASTED = "lasted"  # below the one of what is prepared
 IFNAMSIZ = 15  # linux/if.h: 16 bytes with the final zero
 
 
@@ -95,8 +96,8 @@ class Lab(NamedTuple):  # to load msgspec takes longer than all that `status` ne
 
     @property
     def lasted(self) -> Path:
-        """How long each node took when it was last made."""
-        return self.state_dir / "lasted.json"
+        """How long each node of the stack took when it was last made on this machine."""
+        return self.cache_root / LASTED / f"{self.stack}.json"
 
     def log(self, name: str) -> Path:
         return self.state_dir / "logs" / f"{name}.log"

@@ -26,7 +26,10 @@ from orchestrator.events import (
 )
 from orchestrator.linux import appear
 from orchestrator.needs import dependents, topological
+from orchestrator.processes.prepared import DIRECTORY_MODE
+from orchestrator.regular import read_text
 
+MAX_BYTES = 1_000_000
 MAX_MS = 86_400_000  # a day: no node's deadline is longer
 AT_ONCE_MS = 20  # some probes of a gate, on a busy machine
 
@@ -101,6 +104,8 @@ class Lasted:
             times = {**self._known, **self._seen}
             text = json.dumps({name: astuple(each) for name, each in times.items()})
             with suppress(OSError):
+                self._path.parent.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
+                self._path.parent.mkdir(DIRECTORY_MODE, exist_ok=True)
                 appear(self._path, text)
 
 
@@ -110,7 +115,7 @@ def _ms(ns: int) -> int:
 
 def _read(path: Path) -> dict[str, Times]:
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(read_text(path, limit=MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from orchestrator.events import (
     StepProvisioned,
     StepStarted,
 )
+from orchestrator.lab import Lab
 from orchestrator.lasted import Lasted
 
 ENSURE, REMOVE = Action.ENSURE, Action.REMOVE
@@ -91,6 +93,26 @@ def test_a_damaged_file_is_none(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         path.write_text(text)
     assert Lasted(path).weights(["a", "b", "c"], {}) == {}
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lasted.json")
+    assert Lasted(tmp_path / "lasted.json").weights(["a"], {}) == {}
+
+
+def test_the_next_lab_of_the_same_stack_knows_it(tmp_path: Path) -> None:
+    first, second, other = (
+        Lab(stack, host, cache_root=tmp_path / "cache")
+        for stack, host in (("shop", ""), ("shop", "private"), ("words", ""))
+    )
+    lasted = Lasted(first.lasted)
+    tell(lasted, 0, StepStarted("a", ENSURE, 1))
+    tell(lasted, 7, StepProvisioned("a", 1))
+    tell(lasted, 9, StepFinished("a", ENSURE, Outcome.CHANGED, 1, ""))
+    lasted.keep()
+    assert first.lasted.parent.stat().st_mode & 0o777 == 0o700
+    assert Lasted(second.lasted).weights(["a"], {}) == {"a": 10}
+    assert Lasted(other.lasted).weights(["a"], {}) == {}
 
 
 def test_where_nothing_can_be_kept_nothing_is_raised(tmp_path: Path) -> None:
