@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from msgspec import Struct, field
+from msgspec.json import Encoder
 from msgspec.structs import FieldInfo, fields
 
 Weights = Mapping[str, int]  # node → the greater, the sooner it begins
@@ -216,7 +217,7 @@ Event = (
 
 EVENTS: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_JSON = Encoder()
 
 
 class Record(Struct, frozen=True):
@@ -243,7 +244,10 @@ def encode(record: Record) -> str:
     }
     for name in kind.__struct_fields__:
         line[name] = getattr(event, name)
-    text = _JSON.encode(line)
+    try:
+        text = _JSON.encode(line).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair: bytes of a log that were no text
+        text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
     return text if text.isprintable() else _escaped(text)
 
 

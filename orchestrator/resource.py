@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Any, Protocol, cast, runtime_checkable
 
 from msgspec import Struct
 
@@ -71,24 +72,31 @@ class Traced(Protocol):
     async def is_absent(self) -> bool: ...
 
 
+@cache
+def _can(kind: type[Any], what: type[Any]) -> bool:
+    """Whether resources of that class are also the other: asked of a protocol it is looked up name
+    by name, which takes as long as a system call."""
+    return issubclass(kind, what)
+
+
 async def is_absent(resource: Resource) -> bool:
     """Whether there is nothing to remove."""
-    if isinstance(resource, Traced):
-        return await resource.is_absent()
+    if _can(type(resource), Traced):
+        return await cast("Traced", resource).is_absent()
     return (await resource.observe()).state is State.ABSENT
 
 
 async def ensure(resource: Resource, seen: State) -> Outcome:
     """Brings it about; `seen` is what `observe` has said just now."""
-    if seen is State.ABSENT and isinstance(resource, FromNothing):
-        return await resource.ensure_from_nothing()
+    if seen is State.ABSENT and _can(type(resource), FromNothing):
+        return await cast("FromNothing", resource).ensure_from_nothing()
     return await resource.ensure()
 
 
 async def rebuild(resource: Resource) -> Outcome:
     """Takes the resource away and brings it about again."""
-    if isinstance(resource, Rebuildable):
-        return await resource.rebuild()
+    if _can(type(resource), Rebuildable):
+        return await cast("Rebuildable", resource).rebuild()
     await resource.remove()
     await resource.ensure()
     return Outcome.CHANGED

@@ -201,12 +201,8 @@ class Compiler(Struct, frozen=True):
 
     def _foreign_bridges(self) -> set[str]:
         """Bridges of others: who has one needs forwarding."""
-        links = self.netlink.snapshot().links.values()
-        return {
-            link.name
-            for link in links
-            if link.kind == "bridge" and not link.alias.startswith(MARKS)
-        }
+        bridges = self.netlink.of_kind("bridge")
+        return {link.name for link in bridges if not link.alias.startswith(MARKS)}
 
     # -- processes -----------------------------------------------------------------------
 

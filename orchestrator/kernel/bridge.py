@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Interface
 
 from msgspec import Struct
@@ -102,12 +102,18 @@ class Bridge(Struct, frozen=True):
         for link in renamed:
             await self.netlink.remove(self.name, link)
         if bridge is None:
-            new = new_bridge(self.interface, mac=self.mac, group=self.group)
-            bridge = await self.netlink.change(self.name, [new], self.interface)
-            addresses = []
-        else:
-            now = self.netlink.snapshot()
-            bridge, addresses = now.links.get(self.interface), now.of(self.interface)
+            return await self.ensure_from_nothing()
+        now = self.netlink.snapshot()
+        await self._complete(now.links.get(self.interface), now.of(self.interface))
+        return Outcome.CHANGED
+
+    async def ensure_from_nothing(self) -> Outcome:
+        new = new_bridge(self.interface, mac=self.mac, group=self.group)
+        await self._complete(await self.netlink.change(self.name, [new], self.interface), [])
+        return Outcome.CHANGED
+
+    async def _complete(self, bridge: Link | None, addresses: Sequence[IPv4Interface]) -> None:
+        """Whatever is missing on a bridge that exists."""
         if bridge is None:
             raise TransientError(self.name, "ensure", "somebody took the bridge away")
         for key, value in self._settings.items():
@@ -120,7 +126,6 @@ class Bridge(Struct, frozen=True):
         if self.address not in addresses:
             requests.insert(0, add_address(bridge.index, self.address))
         await self.netlink.apply(self.name, "ensure", requests)
-        return Outcome.CHANGED
 
     async def is_absent(self) -> bool:
         return not self.netlink.links(self.interface) and not self._renamed()

@@ -198,6 +198,10 @@ class Guard(Struct, frozen=True):
         await self._replace(anew=seen.state is State.ABSENT)
         return Outcome.CHANGED
 
+    async def ensure_from_nothing(self) -> Outcome:
+        await self._replace(anew=True)
+        return Outcome.CHANGED
+
     async def rebuild(self) -> Outcome:
         """All in one transaction: no frame passes unseen meanwhile."""
         if (await self.observe()).detail == SAID:

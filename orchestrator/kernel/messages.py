@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
@@ -59,6 +59,21 @@ def attributes(body: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
             return
         yield kind & TYPE_MASK, body[offset + ATTRIBUTE.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def picked(body: bytes, offset: int, wanted: Collection[int]) -> dict[int, bytes]:
+    """Values by type, as `attributes` gives them, of the wanted types alone."""
+    found: dict[int, bytes] = {}
+    unpack, end = ATTRIBUTE.unpack_from, len(body)
+    while offset + 4 <= end:
+        length, kind = unpack(body, offset)
+        if length < 4 or offset + length > end:
+            break
+        kind &= TYPE_MASK
+        if kind in wanted:
+            found[kind] = body[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def find_attribute(body: bytes, offset: int, wanted: int) -> int:

@@ -130,8 +130,12 @@ class Netlink:
     def renamed(self, like: Like, namespace: Path | None = None) -> list[Link]:
         """Links of the group and kind with that MAC, but another name: somebody has renamed
         them, and no look by name finds them. Raises ResourceError."""
-        found = self._all_links(namespace, links_of_kind(like.kind))
-        return [link for link in found if like.is_other_than(link)]
+        return [link for link in self.of_kind(like.kind, namespace) if like.is_other_than(link)]
+
+    def of_kind(self, kind: str, namespace: Path | None = None) -> list[Link]:
+        """All links of that kind. Raises ResourceError."""
+        found = self._all_links(namespace, links_of_kind(kind))
+        return [link for link in found if link.kind == kind]  # an old kernel gives all
 
     def named_or_renamed(self, like: Like, namespace: Path) -> tuple[Link | None, list[Link]]:
         """The link of that name, whosever it is, and what `renamed` gives, in one look at a

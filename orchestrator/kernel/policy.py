@@ -199,10 +199,18 @@ class Policy(RuleSet, frozen=True):
         except OSError:
             return None  # changed while it was listed, or the legacy variant's kernel
 
-    async def ensure(self) -> Outcome:
+    def _require_namespace(self) -> None:
         if not linux.is_namespace(self.namespace):
             detail = f"namespace {self.namespace.name} is missing"
             raise ResourceError(self.name, "ensure", detail)
+
+    async def ensure_from_nothing(self) -> Outcome:
+        self._require_namespace()
+        await self._replace(None)
+        return Outcome.CHANGED
+
+    async def ensure(self) -> Outcome:
+        self._require_namespace()
         content = self._content()
         if (await self._judged(content)).state is State.PRESENT:
             return Outcome.UNCHANGED

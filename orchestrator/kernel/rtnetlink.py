@@ -17,6 +17,7 @@ from orchestrator.kernel.messages import (
     attribute,
     attributes,
     find_attribute,
+    picked,
 )
 
 # linux/rtnetlink.h
@@ -40,6 +41,10 @@ VETH_INFO_PEER = 1  # linux/veth.h
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4  # linux/if_addr.h
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS = 1, 4, 5, 7, 8
 RTAX_MTU = 2
+
+# Those of some seventy that a `Link` is made from.
+OF_LINK = frozenset({IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO})
+OF_LINK |= {IFLA_IFALIAS, IFLA_GROUP}
 
 ETHERNET_MTU = 1500  # linux/if_ether.h: ETH_DATA_LEN
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, mask of changed flags
@@ -250,7 +255,7 @@ ALL = {
 def decode_link(body: bytes) -> Link:
     """One struct ifinfomsg with its attributes."""
     _, _, index, flags, _ = IFINFOMSG.unpack_from(body)
-    given = dict(attributes(body, IFINFOMSG.size))
+    given = picked(body, IFINFOMSG.size, OF_LINK)
     info = dict(attributes(given.get(IFLA_LINKINFO, b"")))
     kind = _string(info.get(IFLA_INFO_KIND))
     port: dict[int, bytes] = {}

@@ -65,10 +65,14 @@ class Veth(Struct, frozen=True):
     netlink: Netlink
 
     async def observe(self) -> Observation:
-        host = self.netlink.links(self.bridge, self.outer)
-        if host.get(self.outer) is None:
-            return self._unpaired(self._ends())
-        return self._judge(host, self._inside())
+        host = self._outside()
+        return self._judge(host, self._inside()) if host else self._unpaired(self._ends())
+
+    def _outside(self) -> dict[str, Link]:
+        """The outer end and the bridge; nothing where there is no outer end."""
+        if not self.netlink.links(self.outer):
+            return {}
+        return self.netlink.links(self.bridge, self.outer)
 
     def _inside(self) -> Snapshot | None:
         """What there is in the namespace if there is one."""
@@ -154,7 +158,7 @@ class Veth(Struct, frozen=True):
         )
 
     async def ensure(self) -> Outcome:
-        host = self.netlink.links(self.bridge, self.outer)
+        host = self._outside()
         outer = host.get(self.outer)
         inside, ends = (self._inside(), None) if outer is not None else (None, self._ends())
         seen = self._judge(host, inside) if ends is None else self._unpaired(ends)

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import Struct
@@ -160,11 +161,16 @@ def sandboxes(mark: str) -> list[Sandbox]:
     return _all_sandboxes(mark).get(mark, [])
 
 
-class _Held(Struct, frozen=True):
+class _Held:
     """Of which sandboxes it is known which may be there."""
 
-    prefix: str
-    marks: set[str]
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    @cached_property
+    def marks(self) -> set[str]:
+        """Read with the first question: a network alone has no processes to ask for."""
+        return {*_all_sandboxes(self.prefix)}
 
 
 _held: ContextVar[_Held | None] = ContextVar("held", default=None)
@@ -173,8 +179,8 @@ _held: ContextVar[_Held | None] = ContextVar("held", default=None)
 @contextlib.contextmanager
 def held(prefix: str) -> Iterator[None]:
     """For the length of the block nobody but us starts sandboxes whose marks begin so: those that
-    do not run at its beginning are not looked for before `starts` has named them."""
-    token = _held.set(_Held(prefix, {*_all_sandboxes(prefix)}))
+    do not run at the first question are not looked for before `starts` has named them."""
+    token = _held.set(_Held(prefix))
     try:
         yield
     finally:
