@@ -86,6 +86,12 @@ def links(channel: socket.socket, count: int) -> list[Link]:
     return found
 
 
+def are_there(channel: socket.socket, wanted: Sequence[Request]) -> bool:
+    """Whether any of the links that are asked for exists."""
+    channel.send(batch(wanted))
+    return bool(links(channel, len(wanted)))
+
+
 def dump(channel: socket.socket, kind: int, where: str, body: bytes = b"") -> list[bytes]:
     """All bodies of one dump; an interrupted one (NLM_F_DUMP_INTR) is asked for again."""
     for _ in range(DUMP_ATTEMPTS):

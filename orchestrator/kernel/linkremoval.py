@@ -5,6 +5,9 @@ own first, one that nobody has, and back into theirs after: if they are still th
 All of it is one batch, which the kernel carries out to its end however its sender ends, so no
 crash leaves a link outside of its lab's group. What is to go is told by index and looked at just
 before; others in the lab's group, or in anybody's, are not concerned.
+
+The request returns when the kernel has freed the links. They are gone one wait for RCU before that:
+out of every list, their names free, nothing of them in /proc or /sys, and nobody waits for more.
 """
 
 from __future__ import annotations
@@ -12,13 +15,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from orchestrator.errors import ResourceError
-from orchestrator.kernel.channel import acknowledgements, batch, dump, open_channel, refusal
+from orchestrator.kernel.channel import (
+    acknowledgements,
+    are_there,
+    batch,
+    dump,
+    open_channel,
+    refusal,
+)
 from orchestrator.kernel.rtnetlink import (
     RTM_GETLINK,
     Link,
+    get_index,
     group_of,
     remove_group,
     remove_link,
@@ -28,15 +41,21 @@ from orchestrator.linux import in_thread
 
 AT_ONCE = 64  # every request has an answer, and the kernel keeps only so many for us
 OUTSIDE = 0x20000000  # no lab's group has this bit as its highest
+LOOK_S = 0.001
+
+T = TypeVar("T")
+Act = Callable[[Sequence[Link]], list[int]]
+Look = Callable[[Sequence[Link], threading.Event], bool]
 
 
 class LinkRemoval:
-    """Collects what is to go in one turn of the loop; `act` takes it away, in a thread."""
+    """Collects what is to go in one turn of the loop; `act` takes it away while `look` watches,
+    each in a thread."""
 
-    def __init__(self, act: Callable[[Sequence[Link]], list[int]] | None = None) -> None:
-        self._act = act or take_away
+    def __init__(self, act: Act | None = None, look: Look | None = None) -> None:
+        self._act, self._look = act or take_away, look or are_gone
         self._asked: list[tuple[str, Link, asyncio.Future[None]]] = []
-        self._tasks = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[Any]]()
 
     async def ask(self, resource: str, link: Link) -> None:
         """Returns when the link is gone. Raises TransientError, ResourceError."""
@@ -44,9 +63,7 @@ class LinkRemoval:
         gone: asyncio.Future[None] = loop.create_future()
         self._asked.append((resource, link, gone))
         if len(self._asked) == 1:
-            task = loop.create_task(self._take_away())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._started(self._take_away())
         await gone
 
     async def _take_away(self) -> None:
@@ -56,7 +73,7 @@ class LinkRemoval:
             part = wanted[start : start + AT_ONCE]
             codes, failure = list[int](), None
             try:
-                codes = await in_thread(self._act, [link for _, link, _ in part])
+                codes = await self._gone([link for _, link, _ in part])
             except ResourceError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of any
@@ -71,6 +88,40 @@ class LinkRemoval:
                     gone.set_exception(refusal(resource, "remove", what, code))
                 else:
                     gone.set_result(None)
+
+    async def _gone(self, links: Sequence[Link]) -> list[int]:
+        """The errno of each; as soon as it is known, from whoever knows it first."""
+        is_done = threading.Event()
+        act = self._started(in_thread(self._act, links))
+        look = self._started(in_thread(self._look, links, is_done))
+        act.add_done_callback(lambda _: is_done.set())
+        await asyncio.wait((act, look), return_when=asyncio.FIRST_COMPLETED)
+        if act.done() or look.exception() or not look.result():
+            return await act
+        return [0 for _ in links]
+
+    def _started(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that goes on when nobody waits for it any more."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: task.cancelled() or task.exception())
+        return task
+
+
+def are_gone(links: Sequence[Link], is_done: threading.Event) -> bool:
+    """Whether none of them is there any more; returns when that is so, or with the event. For a
+    thread: it waits. Raises ResourceError.
+
+    To be asked for one link by its index the kernel takes the lock under which others are on
+    their way out, so its answer comes when they are.
+    """
+    wanted = [get_index(link.index) for link in links]
+    with open_channel("links", "remove", None) as channel:
+        while not is_done.wait(LOOK_S):
+            if not are_there(channel, wanted):
+                return True
+    return False
 
 
 def take_away(links: Sequence[Link]) -> list[int]:

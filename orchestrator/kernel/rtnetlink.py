@@ -237,6 +237,12 @@ def get_link(name: str) -> Request:
     return Request(f"look for {name}", RTM_GETLINK, NLM_F_REQUEST, body)
 
 
+def get_index(index: int) -> Request:
+    """The same, of the link of that index."""
+    body = _link(index, _number(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+    return Request(f"look for link {index}", RTM_GETLINK, NLM_F_REQUEST, body)
+
+
 def links_of_kind(kind: str) -> bytes:
     """The body of a dump of links of one kind, without their counters. A kernel that does not
     know the kind gives all links."""
