@@ -35,6 +35,7 @@ from orchestrator.events import (
     RunStarted,
 )
 from orchestrator.health import Health, hurried
+from orchestrator.kernel.namespace import made_ahead
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.known import MAX_BYTES, Known
 from orchestrator.lab import CACHE_ROOT, STATE_ROOT, Lab
@@ -332,7 +333,9 @@ class App(Struct, frozen=True, dict=True):
         for event in first:
             bus.emit(event)
         try:
-            with linux.ahead(), procfs.held(self.lab.mark):
+            made = nodes.values() if action is Action.ENSURE else ()
+            spare = made_ahead(node.resource for node in made)
+            with linux.ahead(), procfs.held(self.lab.mark), spare:
                 result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:
