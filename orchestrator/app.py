@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec import Struct, field
 
 from orchestrator import former, frozen, known, linux
+from orchestrator.ahead import begun
 from orchestrator.attendance import Attendance
 from orchestrator.engine.bus import Bus, Sight
 from orchestrator.engine.executor import Executor, Result, recorded_needs
@@ -35,7 +36,6 @@ from orchestrator.events import (
     RunStarted,
 )
 from orchestrator.health import Health, hurried
-from orchestrator.kernel.namespace import made_ahead
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.known import MAX_BYTES, Known
 from orchestrator.lab import CACHE_ROOT, STATE_ROOT, Lab
@@ -333,9 +333,9 @@ class App(Struct, frozen=True, dict=True):
         for event in first:
             bus.emit(event)
         try:
-            made = nodes.values() if action is Action.ENSURE else ()
-            spare = made_ahead(node.resource for node in made)
-            with linux.ahead(), procfs.held(self.lab.mark), spare:
+            wanted = nodes.values() if action is Action.ENSURE else ()
+            foreseen = begun(node.resource for node in wanted)
+            with linux.ahead(), procfs.held(self.lab.mark), foreseen:
                 result = await executor.run(action, rebuild=rebuild)
             bus.emit(RunFinished(result.outcome, result.failed, tuple(result.skipped)))
         except asyncio.CancelledError:

@@ -15,11 +15,12 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator import linux
 from orchestrator.kernel import iptables, nftables
 from orchestrator.kernel.iptables import NO_TABLES, Rule
-from orchestrator.kernel.messages import attribute, attributes
+from orchestrator.kernel.messages import attribute
 from orchestrator.kernel.nftables import (
     IPV4,
     RULE_EXPRESSIONS,
@@ -27,12 +28,10 @@ from orchestrator.kernel.nftables import (
     message,
     named,
     number,
-    text,
 )
 from orchestrator.kernel.ruleset import RuleSet
 
 PROTOCOL = re.compile(r"(?:^| )-p (\w+)")
-MATCH_NAME = 1  # NFTA_MATCH_NAME: which of iptables' matches
 CREATE, APPEND = nftables.NLM_F_CREATE, nftables.NLM_F_APPEND
 
 
@@ -49,8 +48,16 @@ class Encoder:
     def __init__(self, prefix: str, rules: Sequence[Rule]) -> None:
         distinct = {(rule.table, rule.line()): rule for rule in rules}  # many have the same
         self._all = RuleSet(prefix, tuple(distinct.values()))
-        self._known: dict[str, Encoded] = {}  # by table
-        self._lock = asyncio.Lock()
+        self._known: asyncio.Task[dict[str, Encoded]] | None = None  # by table
+
+    def begin(self) -> None:
+        """Asks iptables, in a thread, if nobody has done so: `write` will want its answer."""
+        if self._known is None or (self._known.done() and _has_failed(self._known)):
+            self._known = asyncio.get_running_loop().create_task(self._encode())
+            self._known.add_done_callback(_has_failed)  # heard even if nobody writes
+
+    async def _encode(self) -> dict[str, Encoded]:
+        return await linux.in_thread(_encoded, self._all)
 
     async def write(
         self,
@@ -60,14 +67,17 @@ class Encoder:
     ) -> None:
         """Puts the rules into a namespace that has none of them, but may have the (table, chain)
         of others: all of them or none. Raises OSError, ResourceError, HostError."""
-        async with self._lock:
-            if not self._known:
-                self._known = await linux.in_thread(_encoded, self._all)
-        changes = [each for table in wanted.tables for each in self._table(wanted, table, live)]
+        self.begin()
+        assert self._known is not None
+        encoded = await asyncio.shield(self._known)
+        tables = ((table, encoded[table]) for table in wanted.tables)
+        changes = [each for at in tables for each in self._table(wanted, *at, live)]
         nftables.commit([*changes[:-1], nftables.acknowledged(changes[-1])], namespace)
 
-    def _table(self, wanted: RuleSet, table: str, live: Collection[tuple[str, str]]) -> list[bytes]:
-        known, at = self._known[table], named(1, table)
+    def _table(
+        self, wanted: RuleSet, table: str, known: Encoded, live: Collection[tuple[str, str]]
+    ) -> list[bytes]:
+        at = named(1, table)
         alone = 0 if any(name == table for name, _ in live) else nftables.NLM_F_EXCL
         found = [message(nftables.NEW_TABLE, CREATE | alone, IPV4, at)]
         hooks = wanted.hooks(table)
@@ -87,13 +97,22 @@ class Encoder:
         return found
 
 
+def _has_failed(task: asyncio.Task[dict[str, Encoded]]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
 def _encoded(rules: RuleSet) -> dict[str, Encoded]:
-    """What each table takes. For a thread of its own."""
+    """What each table takes. For a thread of its own.
+
+    iptables has a rule's comment as one more match, asked with every packet, so it is given none;
+    what it reads as well, and shows alike, is the comment of nft(8).
+    """
     here = linux.own_namespace()
     try:
         linux.unshare_net()
         try:
-            iptables.restore_here(rules.replacement(NO_TABLES))
+            plain = RuleSet(rules.prefix, tuple(replace(each, comment="") for each in rules.wanted))
+            iptables.restore_here(plain.replacement(NO_TABLES))
             made = {table: nftables.encoded(IPV4, table) for table in rules.tables}
         finally:
             linux.setns(here)
@@ -105,24 +124,11 @@ def _encoded(rules: RuleSet) -> dict[str, Encoded]:
         for chain, encoded in by_chain.items():
             lines = [r for r in rules.wanted if (r.table, r.chain) == (table, chain)]
             for rule, expressions in zip(lines, encoded, strict=True):
-                body = attribute(RULE_EXPRESSIONS, _without_comment(expressions))
+                body = attribute(RULE_EXPRESSIONS, expressions)
                 body += attribute(RULE_USERDATA, nftables.comment(rule.comment))
                 known[rule.line()] = body + _compatibility(rule)
         found[table] = Encoded(built_in, known)
     return found
-
-
-def _without_comment(expressions: bytes) -> bytes:
-    """iptables has a rule's comment as one more match, asked with every packet; what it reads as
-    well, and shows alike, is the comment of nft(8)."""
-    kept = b""
-    for kind, value in attributes(expressions):
-        parts = dict(attributes(value))
-        data = dict(attributes(parts.get(nftables.EXPRESSION_DATA, b"")))
-        is_match = text(parts.get(nftables.EXPRESSION_NAME)) == "match"
-        if not (is_match and text(data.get(MATCH_NAME)) == "comment"):
-            kept += attribute(kind, value)
-    return kept
 
 
 def _compatibility(rule: Rule) -> bytes:

@@ -43,7 +43,7 @@ class Rule(Struct, frozen=True):
             f"-A {self.chain}",
             self.match,
             self.more,
-            f'-m comment --comment "{self.comment}"',
+            self.comment and f'-m comment --comment "{self.comment}"',
             f"-j {self.target}",
         ]
         return " ".join(word for word in words if word)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from orchestrator.kernel import sysctl
 from orchestrator.kernel.netlink import Netlink
 from orchestrator.kernel.rtnetlink import set_link
 from orchestrator.kernel.spare import Spare
-from orchestrator.resource import Observation, Resource, State
+from orchestrator.resource import Observation, State
 
 ETC_NETNS = Path("/etc/netns")  # ip-netns(8): files bound over /etc by `ip netns exec`
 LOOPBACK = 1  # lo is the first interface of every namespace
@@ -47,10 +47,9 @@ def _enter_new() -> None:
         os.close(made)
 
 
-def made_ahead(resources: Iterable[Resource]) -> AbstractContextManager[None]:
-    """For a block that makes those namespaces among the resources which are not there."""
-    found = (each for each in resources if isinstance(each, Namespace))
-    return _spare.made(sum(not each.path.exists() for each in found))
+def made_ahead(number: int) -> AbstractContextManager[None]:
+    """For a block in which so many namespaces will be made."""
+    return _spare.made(number)
 
 
 def mount_points() -> set[str]:
