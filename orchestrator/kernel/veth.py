@@ -69,10 +69,11 @@ class Veth(Struct, frozen=True):
         return self._judge(host, self._inside()) if host else self._unpaired(self._ends())
 
     def _outside(self) -> dict[str, Link]:
-        """The outer end and the bridge; nothing where there is no outer end."""
+        """The outer end and the bridge; nothing where there is no outer end, or no longer."""
         if not self.netlink.links(self.outer):
             return {}
-        return self.netlink.links(self.bridge, self.outer)
+        found = self.netlink.links(self.bridge, self.outer)
+        return found if self.outer in found else {}
 
     def _inside(self) -> Snapshot | None:
         """What there is in the namespace if there is one."""
