@@ -31,7 +31,8 @@ class Spare:
         """So many will be taken within the block. What is left over at its end is gone."""
         self._left = iter(range(number))
         maker = Thread(target=self._make, name="namespaces", daemon=True)
-        maker.start()
+        with suppress(RuntimeError):  # no thread to be had: whoever wants one makes it
+            maker.start()
         try:
             yield
         finally:
@@ -51,6 +52,11 @@ class Spare:
     def _make(self) -> None:
         left = self._left
         with suppress(OSError):  # whoever makes one then hears of it
-            for _ in left:
-                linux.unshare_net()
-                self._ready.put(linux.own_namespace())
+            home = linux.own_namespace()
+            try:
+                for _ in left:
+                    linux.unshare_net()
+                    self._ready.put(linux.own_namespace())
+                    linux.setns(home)  # a new one may inherit settings of where it is made
+            finally:
+                os.close(home)

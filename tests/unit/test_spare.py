@@ -19,6 +19,8 @@ class Maker:
 
     def __init__(self) -> None:
         self.made: list[int] = []
+        self.home: int | None = None
+        self.is_home = True
         self.goes_on = threading.Event()
         self.goes_on.set()
         self.error: OSError | None = None
@@ -28,12 +30,21 @@ class Maker:
         assert self.goes_on.wait(10)
         if self.error:
             raise self.error
+        assert self.is_home  # what is made elsewhere inherits that one's settings
+        self.is_home = False
 
     def descriptor(self) -> int:
         found, other = os.pipe()
         os.close(other)
-        self.made.append(found)
+        if self.is_home:
+            self.home = found
+        else:
+            self.made.append(found)
         return found
+
+    def enter(self, descriptor: int) -> None:
+        assert descriptor == self.home
+        self.is_home = True
 
 
 @pytest.fixture
@@ -41,8 +52,9 @@ def maker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Maker]:
     found = Maker()
     monkeypatch.setattr(linux, "unshare_net", found.unshare)
     monkeypatch.setattr(linux, "own_namespace", found.descriptor)
+    monkeypatch.setattr(linux, "setns", found.enter)
     yield found
-    assert not [each for each in found.made if is_open(each)]
+    assert not [each for each in (*found.made, found.home) if each and is_open(each)]
 
 
 def is_open(descriptor: int) -> bool:
@@ -94,6 +106,19 @@ def test_nobody_makes_any(maker: Maker) -> None:
 
 def test_what_the_kernel_refuses_is_left_to_who_wants_it(maker: Maker) -> None:
     maker.error = OSError(errno.ENOSPC, "too many")
+    kept = Spare()
+    with kept.made(2):
+        assert kept.take() is None
+    assert maker.made == []
+
+
+def test_where_no_thread_is_to_be_had_nobody_waits(
+    maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
     kept = Spare()
     with kept.made(2):
         assert kept.take() is None
