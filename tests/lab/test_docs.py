@@ -90,10 +90,11 @@ def test_critical_chain_prints_what_the_readme_shows(shop: World) -> None:
     nodes = shop.node_states()
     printed = shop.orchestrator("analyze", "critical-chain").ok().out.splitlines()
     shown = example("orchestrator analyze critical-chain")
-    for lines in (printed, shown):
+    # On a busy machine Prometheus may be the last to be ready: the network is all of its chain.
+    for lines, least in ((printed, 2), (shown, 4)):
         assert run_.fullmatch(lines[0]), lines[0]
         links = [found for line in lines if (found := link.fullmatch(line))]
-        assert len(links) >= 4
+        assert len(links) >= least
         assert {found[2] for found in links} <= set(nodes)
     assert len(links) == len([line for line in shown if line]) - 1
 
