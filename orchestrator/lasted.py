@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from orchestrator.events import (
     Action,
@@ -31,17 +30,14 @@ from orchestrator.regular import read_text
 
 MAX_BYTES = 1_000_000
 MAX_MS = 86_400_000  # a day: no node's deadline is longer
-AT_ONCE_MS = 20  # some probes of a gate, on a busy machine
 
 
 class Times(Struct, frozen=True):
-    """Milliseconds from its work's beginning until it had started, and until it was ready by what
-    it did itself; and from the moment when all that it was started beside had come until it was
-    ready, which is the same where nothing is beside it."""
+    """Milliseconds from its work's beginning until it had started, and until it was ready,
+    without the wait for what it was started beside."""
 
     started: int
     ready: int
-    joined: int
 
 
 class Lasted:
@@ -52,7 +48,6 @@ class Lasted:
         self._known = _read(path)
         self._begun_ns: dict[str, int] = {}
         self._provisioned_ns: dict[str, int] = {}
-        self._joined_ns: dict[str, int] = {}
         self._seen: dict[str, Times] = {}
 
     def __call__(self, record: Record) -> None:
@@ -61,18 +56,14 @@ class Lasted:
                 self._begun_ns[name] = record.mono_ns
             case StepProvisioned(node=name):
                 self._provisioned_ns[name] = record.mono_ns
-            case StepJoined(node=name):
-                self._joined_ns[name] = record.mono_ns
+            case StepJoined(node=name) if name in self._begun_ns:
+                waited_ns = record.mono_ns - self._provisioned_ns[name]
+                self._begun_ns[name] += waited_ns
+                self._provisioned_ns[name] = record.mono_ns
             case StepFinished(node=name, outcome=Outcome.CHANGED) if name in self._begun_ns:
-                self._seen[name] = self._times(name, record.mono_ns)
-
-    def _times(self, name: str, ready_ns: int) -> Times:
-        begun_ns, provisioned_ns = self._begun_ns[name], self._provisioned_ns[name]
-        joined_ns = self._joined_ns.get(name, begun_ns)
-        started_ms, joined_ms = _ms(provisioned_ns - begun_ns), _ms(ready_ns - joined_ns)
-        if name in self._joined_ns and joined_ms <= AT_ONCE_MS:  # it had been ready: who knows when
-            return Times(started_ms, started_ms + joined_ms, joined_ms)
-        return Times(started_ms, _ms(ready_ns - begun_ns), joined_ms)
+                begun_ns = self._begun_ns[name]
+                started_ms = _ms(self._provisioned_ns[name] - begun_ns)
+                self._seen[name] = Times(started_ms, _ms(record.mono_ns - begun_ns))
 
     def weights(self, names: Iterable[str], needs: Needs) -> dict[str, int]:
         """For each node one more than the milliseconds of the longest way to the run's end, that
@@ -82,27 +73,20 @@ class Lasted:
             return {}
         after = dependents(stages)
         found: dict[str, int] = {}
-        joined: dict[str, int] = {}  # the same from where all that it is beside has come
         for name in reversed(topological(stages)):
-            times = self._known.get(name, Times(0, 0, 0))
-            started, ready = [0], [0]
-            for each in after[name]:
-                match stages[each][name]:
-                    case "started":
-                        started.append(found[each])
-                    case "beside":
-                        ready.append(joined[each])
-                    case _:
-                        ready.append(found[each])
-            found[name] = 1 + max(times.started + max(started), times.ready + max(ready))
-            joined[name] = 1 + times.joined + max(ready)
+            times = self._known.get(name, Times(0, 0))
+            ways = [
+                (times.started if stages[each][name] == "started" else times.ready) + found[each]
+                for each in after[name]
+            ]
+            found[name] = 1 + max([times.ready, *ways])
         return found
 
     def keep(self) -> None:
         """Never raises OSError: a run goes on without."""
         if self._seen:
             times = {**self._known, **self._seen}
-            text = json.dumps({name: astuple(each) for name, each in times.items()})
+            text = json.dumps({name: [each.started, each.ready] for name, each in times.items()})
             with suppress(OSError):
                 self._path.parent.parent.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
                 self._path.parent.mkdir(DIRECTORY_MODE, exist_ok=True)
@@ -126,6 +110,6 @@ def _read(path: Path) -> dict[str, Times]:
 def _is_times(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and len(value) == len(Times.__struct_fields__)
+        and len(value) == 2
         and all(type(each) is int and 0 <= each <= MAX_MS for each in value)
     )
