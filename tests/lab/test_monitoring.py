@@ -194,8 +194,8 @@ def test_monitoring_lives_in_one_namespace_with_a_user_each(shop: World) -> None
     pids = [rows[f"service:{name}"]["pid"] for name in ("prometheus", *EXPORTERS)]
     assert len({Path(f"/proc/{pid}/ns/net").stat().st_ino for pid in pids}) == 1
     assert len({Path(f"/proc/{pid}").stat().st_uid for pid in pids}) == 4
-    for pid in pids:
-        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16] == "10"
+    nice = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16] for pid in pids]
+    assert nice == ["5", "10", "10", "10"]
 
 
 def test_rendered_configuration_is_valid_and_clean(shop: World, tmp_path: Path) -> None:
