@@ -28,7 +28,7 @@ from orchestrator.needs import dependents, topological
 from orchestrator.processes.prepared import DIRECTORY_MODE
 from orchestrator.regular import read_text
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 1_000_000  # of the file: a stack of 10,000 nodes has half of that
 MAX_MS = 86_400_000  # a day: no node's deadline is longer
 
 

@@ -273,7 +273,6 @@ def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pai
     host, outside, port = shop.world.host, shop.world.outside, variants.UNOBSERVED_PORT
     local = "127.0.0.1"
     plain = shop.client(host, local, port)
-
     return [
         Pair(
             "observed ÷ unobserved",
