@@ -9,9 +9,9 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import psycopg
+import asyncpg
 from flask import Response, jsonify, request
-from shared.database import Connection, Database
+from shared.database import Connection, Database, Row
 from shared.notify import notify
 from shared.problem import Problem
 from shared.settings import setting
@@ -27,14 +27,16 @@ app = make_app("order-service")
 database = Database()
 
 COLUMNS = "id AS order_id, customer_id, product_id, quantity, total_price, status, created_at"
-ONE = f"SELECT {COLUMNS} FROM orders WHERE id = %s"
-PAGE = f"SELECT {COLUMNS} FROM orders WHERE customer_id = %s AND id < %s ORDER BY id DESC LIMIT %s"
+ONE = f"SELECT {COLUMNS} FROM orders WHERE id = $1"
+PAGE = f"SELECT {COLUMNS} FROM orders WHERE customer_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+KNOWN = "SELECT id, fingerprint FROM orders WHERE idempotency_key = $1"
+PRICED = "SELECT stock, price * $2::integer AS total FROM products WHERE id = $1"
 
 
 @app.get("/ready")
 def ready() -> Response:
     """Whether the database answers."""
-    database.run(lambda connection: connection.execute("SELECT 1"))
+    database.run(lambda connection: connection.fetch("SELECT 1"))
     return jsonify(status="ready", service="order-service", database="up")
 
 
@@ -52,7 +54,7 @@ def create() -> tuple[Response, int, dict[str, str]]:
         number, is_new = database.run(
             lambda connection: _place(connection, order, key, fingerprint)
         )
-    except psycopg.errors.UniqueViolation:
+    except asyncpg.UniqueViolationError:
         # Another request with this key came first; its transaction is done by now.
         number, is_new = database.run(lambda c: (_known(c, key or "", fingerprint) or 0, False))
     if is_new:
@@ -73,29 +75,28 @@ def _cache() -> Cache:
 
 def _known(connection: Connection, key: str, fingerprint: bytes) -> int | None:
     """The order that was made with this key. Raises Problem if it was another request's."""
-    row = connection.execute(
-        "SELECT id, fingerprint FROM orders WHERE idempotency_key = %s", (key,)
-    ).fetchone()
+    row = connection.fetchrow(KNOWN, key)
     if row is None:
         return None
-    if bytes(row["fingerprint"]) != fingerprint:
+    if row["fingerprint"] != fingerprint:
         raise Problem(422, "this Idempotency-Key was used for another request")
     return int(row["id"])
 
 
 # The whole order in one statement, which is one transaction, one round trip and one wait for
 # the disk. The product's row is locked from the UPDATE on: orders for one product queue there.
+# $1 customer_id, $2 product_id, $3 quantity, $4 total_price or NULL, $5 key or NULL, $6 fingerprint
 PLACE = """
 WITH taken AS (
-    UPDATE products SET stock = stock - %(quantity)s
-    WHERE id = %(product_id)s AND stock >= %(quantity)s
-      AND (%(total_price)s::numeric IS NULL OR price * %(quantity)s = %(total_price)s)
-      AND NOT EXISTS (SELECT FROM orders WHERE idempotency_key = %(key)s)
-    RETURNING price * %(quantity)s AS total
+    UPDATE products SET stock = stock - $3
+    WHERE id = $2 AND stock >= $3
+      AND ($4::numeric IS NULL OR price * $3 = $4)
+      AND NOT EXISTS (SELECT FROM orders WHERE idempotency_key = $5)
+    RETURNING price * $3 AS total
 )
 INSERT INTO orders
     (customer_id, product_id, quantity, total_price, idempotency_key, fingerprint)
-SELECT %(customer_id)s, %(product_id)s, %(quantity)s, total, %(key)s, %(fingerprint)s FROM taken
+SELECT $1, $2, $3, total, $5, $6 FROM taken
 RETURNING id
 """
 
@@ -105,10 +106,10 @@ def _place(
 ) -> tuple[int, bool]:
     """Takes the stock and writes the order, or finds the one that was made with this key.
 
-    Raises Problem 404, 409 or 422, psycopg.errors.UniqueViolation.
+    Raises Problem 404, 409 or 422, asyncpg.UniqueViolationError.
     """
-    values = {**dict(order), "key": key, "fingerprint": fingerprint}
-    made = connection.execute(PLACE, values).fetchone()
+    what = (order.customer_id, order.product_id, order.quantity, order.total_price)
+    made = connection.fetchrow(PLACE, *what, key, fingerprint)
     if made is not None:
         return int(made["id"]), True
     # Also when a twin with our key took the last of it while we waited for the lock.
@@ -118,10 +119,7 @@ def _place(
 
 
 def _refusal(connection: Connection, order: NewOrder) -> Problem:
-    row = connection.execute(
-        "SELECT stock, price * %s AS total FROM products WHERE id = %s",
-        (order.quantity, order.product_id),
-    ).fetchone()
+    row = connection.fetchrow(PRICED, order.product_id, order.quantity)
     if row is None:
         return Problem(404, f"there is no product {order.product_id}")
     if row["stock"] >= order.quantity and order.total_price not in (None, row["total"]):
@@ -133,7 +131,7 @@ def _refusal(connection: Connection, order: NewOrder) -> Problem:
 def order(number: int) -> Response:
     row = None
     if number < 2**63:
-        row = database.run(lambda connection: connection.execute(ONE, (number,)).fetchone())
+        row = database.run(lambda connection: connection.fetchrow(ONE, number))
     if row is None:
         raise Problem(404, f"there is no order {number}")
     return jsonify(public(row))
@@ -145,17 +143,16 @@ def orders() -> Response:
 
     query = read_query(OrderQuery)
     rows = database.run(
-        lambda connection: connection.execute(
-            PAGE,
-            (query.customer_id, query.cursor or 2**63 - 1, query.limit + 1),
-        ).fetchall()
+        lambda connection: connection.fetch(
+            PAGE, query.customer_id, query.cursor or 2**63 - 1, query.limit + 1
+        )
     )
     page = rows[: query.limit]
     more = page[-1]["order_id"] if len(rows) > query.limit else None
     return jsonify(orders=[public(row) for row in page], next_cursor=more)
 
 
-def public(row: dict[str, Any]) -> dict[str, Any]:
+def public(row: Row) -> dict[str, Any]:
     """A row as clients see it."""
     price, at = float(row["total_price"]), row["created_at"].isoformat()
     return {**row, "total_price": price, "created_at": at}

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, jsonify, request
-from shared.database import Connection, Database
+from shared.database import Connection, Database, Row
 from shared.notify import notify
 from shared.problem import Problem
 from shared.settings import setting
@@ -28,9 +28,9 @@ database = Database()
 
 PAGE_SIZE = 50
 COLUMNS = "id, sku, name, description, price, stock"
-PAGE = f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT %s OFFSET %s"
+PAGE = f"SELECT {COLUMNS} FROM products ORDER BY id LIMIT $1 OFFSET $2"
 TOTAL = "SELECT count(*) AS n FROM products"
-ONE = f"SELECT {COLUMNS} FROM products WHERE id = %s"
+ONE = f"SELECT {COLUMNS} FROM products WHERE id = $1"
 
 
 @functools.cache
@@ -45,14 +45,14 @@ def cache() -> Cache:
 @app.get("/ready")
 def ready() -> Response:
     """Whether the database answers; without Redis we are slower, not down."""
-    database.run(lambda connection: connection.execute("SELECT 1"))
+    database.run(lambda connection: connection.fetch("SELECT 1"))
     return jsonify(status="ready", service="product-service", database="up")
 
 
 @app.get("/health/deep")
 def deep_health() -> Response:
     """That, and whether Redis answers."""
-    database.run(lambda connection: connection.execute("SELECT 1"))
+    database.run(lambda connection: connection.fetch("SELECT 1"))
     redis = "up" if cache().ping() else "down"
     return jsonify(status="ready", service="product-service", database="up", redis=redis)
 
@@ -67,8 +67,8 @@ def products() -> Response:
         limit, offset = page.limit, page.offset
 
     def load(connection: Connection) -> bytes:
-        rows = connection.execute(PAGE, (limit, offset)).fetchall()
-        total = connection.execute(TOTAL).fetchone()
+        rows = connection.fetch(PAGE, limit, offset)
+        total = connection.fetchrow(TOTAL)
         count = total["n"] if total else 0
         found = {"products": [public(row) for row in rows], "total": count}
         return encode({**found, "limit": limit, "offset": offset})
@@ -79,7 +79,7 @@ def products() -> Response:
 @app.get("/products/<int:number>")
 def product(number: int) -> Response:
     def load(connection: Connection) -> bytes:
-        row = connection.execute(ONE, (number,)).fetchone()
+        row = connection.fetchrow(ONE, number)
         if row is None:
             raise Problem(404, f"there is no product {number}")
         return encode(public(row))
@@ -100,7 +100,7 @@ def cached(key: str, load: Callable[[Connection], bytes]) -> Response:
     return response
 
 
-def public(row: dict[str, Any]) -> dict[str, Any]:
+def public(row: Row) -> dict[str, Any]:
     """A row as clients see it; prices are numbers with two decimals."""
     price: Decimal = row["price"]
     return {**row, "price": float(price)}

@@ -1,145 +1,186 @@
-"""PostgreSQL through a pool of connections that survives a restart of the server."""
+"""PostgreSQL through connections that are kept, and survive a restart of the server."""
 
 from __future__ import annotations
 
+import asyncio
+import selectors
+import socket
 import time
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+import asyncpg
 
 from shared.hops import frame, stamp_us
 from shared.settings import passwords, setting
 
 T = TypeVar("T")
-Connection = psycopg.Connection[dict[str, Any]]
+Row = asyncpg.Record
 
 HOP = setting("DATABASE_HOST")  # services are called by their names
-POOL_SIZE = 4  # one for each thread that serves requests
-WAIT_S = 3.0  # for a free connection, and for a server that is restarting
+WAIT_S = 3.0  # for a server that is restarting
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
 # PostgreSQL documentation, appendix A: it shuts down, has crashed, or is not there yet.
 RESTARTING = ("57P01", "57P02", "57P03")
-REFUSED = "password authentication failed"  # libpq has no code for it: the server's words
+# The same: no connection, given up for another's sake, no room, not now, stopped, no disk.
+UNABLE = ("08", "40", "53", "54", "55", "57", "58")
 
 
-class TimedCursor(psycopg.Cursor[dict[str, Any]]):
-    """Turning values into what the server takes is the service's own time, not the server's."""
-
-    def _maybe_prepare_gen(self, *args: Any, **kwargs: Any) -> Any:
-        # Called when that is done. If psycopg should call it no more, it counts as the server's.
-        cast("TimedConnection", self.connection).sent_us = stamp_us()
-        return super()._maybe_prepare_gen(*args, **kwargs)
+class NoDatabaseError(Exception):
+    """The server cannot do now what it was asked for: nobody answers, or its disk is full."""
 
 
-class TimedConnection(psycopg.Connection[dict[str, Any]]):
-    """Accounts for the time that is spent waiting for the server."""
+class _Waits(selectors.DefaultSelector):
+    """When a loop did what it had to do before it began to wait, and when the last of what it
+    waited for was there: to make rows of that is the service's own time."""
 
-    @classmethod
-    def connect(cls, *args: Any, **kwargs: Any) -> Any:
-        """With the password of this moment; while it is rotated, two may be."""
-        *others, last = passwords("DATABASE_PASSWORD_FILE") or [None]
-        for password in others:
-            try:
-                return super().connect(*args, **kwargs, password=password)
-            except psycopg.OperationalError as error:
-                if REFUSED not in str(error):
-                    raise
-        return super().connect(*args, **kwargs, password=last)
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.sent_us = 0
-        self.received_us: int | None = None
-        self._cursors: dict[Any, TimedCursor] = {}
+    def clear(self) -> None:
+        self.began_us: int | None = None
+        self.ended_us: int | None = None
 
-    def execute(self, query: Any, params: Any = None, **options: Any) -> TimedCursor:
-        """On a cursor that is kept for the statement, which is a constant: psycopg need not find
-        out again of what types its values and columns are."""
-        cursor = self._cursors.get(query)
-        if cursor is None:
-            cursor = self._cursors[query] = cast("TimedCursor", self.cursor())
-        return cursor.execute(query, params, **options)
-
-    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        current = frame.get()
-        if current is None:
-            return super().wait(gen, *args, **kwargs)
-        self.sent_us, self.received_us, result = stamp_us(), None, "error"
-        try:
-            found = super().wait(self._stamped(gen), *args, **kwargs)
-            result = "ok"
-        finally:
-            current.call(HOP, self.sent_us, result, received_us=self.received_us)
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        found = super().select(timeout)
+        if timeout is None or timeout > 0:
+            self.ended_us = stamp_us()
+        elif self.ended_us is None:
+            self.began_us = stamp_us()
         return found
 
-    def _stamped(self, gen: Any) -> Generator[Any, Any, Any]:
-        """psycopg's exchange, and when the last of the answer came: to make rows of it is the
-        service's own time again."""
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                self.received_us = stamp_us()
-                wanted = gen.send(ready)
-        except StopIteration as end:
-            return end.value
 
-    def commit(self) -> None:
-        """The pool asks for it each time; a statement that commits itself leaves nothing to do."""
-        if self.pgconn.transaction_status != TransactionStatus.IDLE:
-            super().commit()
+class Connection:
+    """A connection with an event loop of its own, which the thread that asks runs while it waits:
+    no other thread takes part. For one thread at a time.
+
+    Each statement is a transaction of its own, prepared by its first use. The time that is spent
+    waiting for the server is accounted for. All raise asyncpg.PostgresError or OSError.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._waits = _Waits()
+        self._loop = asyncio.SelectorEventLoop(self._waits)
+        try:
+            self._connection = self._loop.run_until_complete(_connect(timeout_s))
+        except BaseException:
+            self._loop.close()
+            raise
+
+    def fetch(self, query: str, *values: Any) -> list[Row]:
+        return self._accounted(self._connection.fetch(query, *values))
+
+    def fetchrow(self, query: str, *values: Any) -> Row | None:
+        return self._accounted(self._connection.fetchrow(query, *values))
+
+    def is_closed(self) -> bool:
+        return bool(self._connection.is_closed())
+
+    def close(self) -> None:
+        """At once, without a word to the server."""
+        self._connection.terminate()
+        self._loop.run_until_complete(asyncio.sleep(0))  # it lets go of its socket in this turn
+        self._loop.close()
+
+    def _accounted(self, exchange: Coroutine[Any, Any, T]) -> T:
+        current = frame.get()
+        if current is None:
+            return self._loop.run_until_complete(exchange)
+        waits, result = self._waits, "error"
+        waits.clear()
+        try:
+            found = self._loop.run_until_complete(exchange)
+            result = "ok"
+        finally:
+            sent_us = waits.began_us or stamp_us()  # not at all
+            current.call(HOP, sent_us, result, received_us=waits.ended_us)
+        return found
+
+
+async def _connect(timeout_s: float) -> asyncpg.Connection:
+    """With the password of this moment; while it is rotated, two may be."""
+    user = setting("DATABASE_USER")
+    # Looked up here, since a loop would begin a thread for that.
+    address = socket.gethostbyname(setting("DATABASE_HOST"))
+    refusal: Exception | None = None
+    for password in passwords("DATABASE_PASSWORD_FILE") or [None]:
+        try:
+            return await asyncpg.connect(
+                host=address,
+                port=int(setting("DATABASE_PORT", "5432")),
+                database=setting("DATABASE_NAME", "shop"),
+                user=user,
+                password=password,
+                ssl=False,
+                timeout=timeout_s,
+                server_settings={"application_name": user},
+            )
+        except asyncpg.InvalidPasswordError as error:
+            refusal = error
+        except asyncpg.PostgresError as error:
+            refusal = error
+            break
+    raise ConnectionError(str(refusal)) from refusal  # whatever it says, we have no connection
 
 
 class Database:
-    """The shop's database as one role."""
+    """The shop's database as one role: at most a connection for each thread that asks at once."""
 
     def __init__(self) -> None:
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            connection_class=TimedConnection,
-            kwargs={
-                "host": setting("DATABASE_HOST"),
-                "port": setting("DATABASE_PORT", "5432"),
-                "dbname": setting("DATABASE_NAME", "shop"),
-                "user": setting("DATABASE_USER"),
-                "connect_timeout": 3,
-                "application_name": setting("DATABASE_USER"),
-                "row_factory": dict_row,
-                "cursor_factory": TimedCursor,
-                "autocommit": True,  # no round trips but the statement's own
-            },
-            min_size=0,  # the first work makes one; while one is being made it would make another
-            max_size=POOL_SIZE,
-            reconnect_timeout=FIRST_PAUSE_S,  # its own next try would be a second later: see run
-            open=True,
-        )
+        self._free: list[Connection] = []  # its pop and append are atomic
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """The work's result; done again while the server restarts, and for no other reason.
 
-        Each statement is a transaction of its own, and the work must be safe to repeat.
-        Raises psycopg.OperationalError for what it cannot do (a full disk) and, as PoolTimeout,
-        when it stays away.
+        The work must be safe to repeat. Raises NoDatabaseError when the server stays away and for
+        what it cannot do (a full disk), for a statement's other errors asyncpg.PostgresError.
         """
         until = time.monotonic() + WAIT_S
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                with self._pool.connection(pause_s) as connection:  # makes one if there is none
-                    return work(connection)
-            except psycopg.OperationalError as error:
+                return self._once(work, until - time.monotonic())
+            except (asyncpg.PostgresError, OSError) as error:
                 if not _is_away(error) or time.monotonic() + pause_s > until:
+                    if _is_unable(error):
+                        raise NoDatabaseError(str(error) or type(error).__name__) from error
                     raise
-                if not isinstance(error, PoolTimeout):  # that has waited
-                    time.sleep(pause_s)
+            self._forget()
+            time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
+    def _once(self, work: Callable[[Connection], T], timeout_s: float) -> T:
+        connection = self._take() or Connection(timeout_s)
+        try:
+            return work(connection)
+        finally:
+            self._free.append(connection)
 
-def _is_away(error: psycopg.OperationalError) -> bool:
-    """Whether the connection is gone, or the server goes or comes; libpq's own errors, which say
-    that nobody answers, have no SQLSTATE."""
+    def _take(self) -> Connection | None:
+        """One that was open when it was used last."""
+        while True:
+            try:
+                connection = self._free.pop()
+            except IndexError:
+                return None
+            if not connection.is_closed():
+                return connection
+            connection.close()
+
+    def _forget(self) -> None:
+        """Those that are free: they were made with a server that went."""
+        while connection := self._take():
+            connection.close()
+
+
+def _is_away(error: asyncpg.PostgresError | OSError) -> bool:
+    """Whether the connection is gone, or the server goes or comes."""
+    if isinstance(error, OSError):
+        return True
     state = error.sqlstate
-    return state is None or state.startswith("08") or state in RESTARTING
+    return state.startswith("08") or state in RESTARTING
+
+
+def _is_unable(error: asyncpg.PostgresError | OSError) -> bool:
+    return isinstance(error, OSError) or error.sqlstate.startswith(UNABLE)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-import psycopg_pool
 from flask import Flask, Request, Response, jsonify, request
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.datastructures import Headers
@@ -15,6 +13,7 @@ from werkzeug.routing import MapAdapter
 
 from shared import log, metrics
 from shared.bodies import unambiguous
+from shared.database import NoDatabaseError
 from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
 from shared.problem import CONTENT_TYPE, Problem
 
@@ -88,9 +87,8 @@ def make_app(name: str) -> Flask:
         headers = {key: value for key, value in error.get_headers() if key == "Allow"}
         return answer(Problem(error.code or 500, error.description or "", headers=headers))
 
-    @app.errorhandler(psycopg.OperationalError)
-    @app.errorhandler(psycopg_pool.PoolTimeout)
-    def no_database(error: Exception) -> Response:
+    @app.errorhandler(NoDatabaseError)
+    def no_database(error: NoDatabaseError) -> Response:
         app.logger.warning("database: %s", " ".join(str(error).split()))
         away = {"Retry-After": "1"}
         return answer(Problem(503, "the database does not answer", headers=away))

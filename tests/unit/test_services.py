@@ -3,16 +3,13 @@ request may become, and what JSON is clear."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import psycopg
-import psycopg_pool
+import asyncpg
 import pytest
 
 from orchestrator.path.spans import parse
@@ -31,12 +28,21 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- PostgreSQL -------------------------------------------------------------------------------
 
 
-class Pool:
-    """Hands out nothing."""
+class Connection:
+    """One that says nothing, and how many there are."""
 
-    @contextlib.contextmanager
-    def connection(self, timeout: float) -> Iterator[None]:  # noqa: ARG002
-        yield
+    made, closed = 0, 0
+
+    def __init__(self, timeout_s: float) -> None:
+        assert timeout_s > 0
+        Connection.made += 1
+        self.is_open = True
+
+    def is_closed(self) -> bool:
+        return not self.is_open
+
+    def close(self) -> None:
+        Connection.closed += 1
 
 
 class Clock:
@@ -59,13 +65,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     found = Clock()
     monkeypatch.setattr(database, "time", found)
+    monkeypatch.setattr(database, "Connection", Connection)
+    monkeypatch.setattr(Connection, "made", 0)
+    monkeypatch.setattr(Connection, "closed", 0)
     return found
 
 
 def work(database: ModuleType, error: Exception, *, fails: int) -> tuple[str, int]:
     """What comes of work that fails so often, and how often it was done."""
     made = database.Database()
-    made._pool = Pool()
     done = 0
 
     def act(_: Any) -> str:
@@ -77,23 +85,27 @@ def work(database: ModuleType, error: Exception, *, fails: int) -> tuple[str, in
 
     try:
         return made.run(act), done
-    except psycopg.OperationalError as raised:
-        return type(raised).__name__, done
+    except database.NoDatabaseError:
+        return "no database", done
 
 
 AWAY = [
-    psycopg.OperationalError("server closed the connection unexpectedly"),
-    psycopg.errors.lookup("08006")(),
-    psycopg.errors.AdminShutdown(),
-    psycopg.errors.CrashShutdown(),
-    psycopg.errors.CannotConnectNow(),
+    ConnectionRefusedError("Connect call failed"),
+    TimeoutError(),
+    socket.gaierror("Name or service not known"),
+    asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+    asyncpg.ConnectionFailureError(""),
+    asyncpg.AdminShutdownError(""),
+    asyncpg.CrashShutdownError(""),
+    asyncpg.CannotConnectNowError(""),
 ]
 UNABLE = [
-    psycopg.errors.DiskFull(),
-    psycopg.errors.OutOfMemory(),
-    psycopg.errors.TooManyConnections(),
-    psycopg.errors.QueryCanceled(),
-    psycopg.errors.IoError(),
+    asyncpg.DiskFullError(""),
+    asyncpg.OutOfMemoryError(""),
+    asyncpg.TooManyConnectionsError(""),
+    asyncpg.QueryCanceledError(""),
+    asyncpg.PostgresIOError(""),
+    asyncpg.DeadlockDetectedError(""),
 ]
 
 
@@ -104,51 +116,54 @@ def test_work_is_repeated_while_the_server_is_away(clock: Clock, error: Exceptio
     assert work(database, error, fails=3) == ("done", 4)
     assert clock.pauses_s == sorted(clock.pauses_s)
     assert clock.pauses_s[0] < clock.pauses_s[-1]
+    assert (Connection.made, Connection.closed) == (4, 3)  # none of the old server's is kept
 
 
 @pytest.mark.parametrize("error", UNABLE, ids=repr)
 def test_what_the_server_cannot_do_is_told_at_once(clock: Clock, error: Exception) -> None:
     from shared import database
 
-    assert work(database, error, fails=1) == (type(error).__name__, 1)
+    assert work(database, error, fails=1) == ("no database", 1)
     assert clock.pauses_s == []
+    assert (Connection.made, Connection.closed) == (1, 0)
 
 
 def test_server_that_stays_away_is_asked_a_dozen_times(clock: Clock) -> None:
     from shared import database
 
     outcome, done = work(database, AWAY[0], fails=10**6)
-    assert outcome == "OperationalError"
+    assert outcome == "no database"
     assert 3 < done <= 12
     assert clock.now_s <= database.WAIT_S
 
 
-class Empty(Pool):
-    """A pool that cannot make a connection in time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.waits_s = list[float]()
-
-    @contextlib.contextmanager
-    def connection(self, timeout: float) -> Iterator[None]:
-        self._clock.now_s += timeout
-        self.waits_s.append(timeout)
-        raise psycopg_pool.PoolTimeout
-        yield
-
-
-def test_connection_is_asked_for_again_and_again_without_a_pause(clock: Clock) -> None:
-    """The pool makes one when it is asked: what it could not make is not made by waiting."""
+@pytest.mark.usefixtures("clock")
+def test_error_of_a_statement_is_its_caller_s_and_the_connection_is_kept() -> None:
     from shared import database
 
     made = database.Database()
-    pool = made._pool = Empty(clock)
-    with pytest.raises(psycopg_pool.PoolTimeout):
-        made.run(lambda _: None)
-    assert clock.pauses_s == []
-    assert len(pool.waits_s) > 5
-    assert database.WAIT_S - database.LONGEST_PAUSE_S <= clock.now_s <= database.WAIT_S
+
+    def fail(_: Any) -> None:
+        raise asyncpg.UniqueViolationError
+
+    for _ in range(2):
+        with pytest.raises(asyncpg.UniqueViolationError):
+            made.run(fail)
+    assert (Connection.made, Connection.closed) == (1, 0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_closed_connection_is_not_used_again() -> None:
+    from shared import database
+
+    made = database.Database()
+
+    def end(connection: Any) -> None:
+        connection.is_open = False
+
+    made.run(end)
+    made.run(lambda _: None)
+    assert (Connection.made, Connection.closed) == (2, 1)
 
 
 # -- the account of a request -----------------------------------------------------------------
