@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import selectors
 import socket
 import time
@@ -14,6 +15,7 @@ import asyncpg
 from shared.hops import frame, stamp_us
 from shared.settings import passwords, setting
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Row = asyncpg.Record
 
@@ -144,8 +146,10 @@ class Database:
             except (asyncpg.PostgresError, OSError) as error:
                 if not _is_away(error) or time.monotonic() + pause_s > until:
                     if _is_unable(error):
-                        raise NoDatabaseError(str(error) or type(error).__name__) from error
+                        raise NoDatabaseError(_said(error)) from error
                     raise
+            if pause_s == FIRST_PAUSE_S:  # a line for each request, not for each question
+                log.warning("database: %s; asking again", _said(error))
             self._forget()
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -184,3 +188,8 @@ def _is_away(error: asyncpg.PostgresError | OSError) -> bool:
 
 def _is_unable(error: asyncpg.PostgresError | OSError) -> bool:
     return isinstance(error, OSError) or error.sqlstate.startswith(UNABLE)
+
+
+def _said(error: Exception) -> str:
+    """In one line; a TimeoutError says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -89,7 +89,7 @@ def make_app(name: str) -> Flask:
 
     @app.errorhandler(NoDatabaseError)
     def no_database(error: NoDatabaseError) -> Response:
-        app.logger.warning("database: %s", " ".join(str(error).split()))
+        app.logger.warning("database: %s", error)
         away = {"Retry-After": "1"}
         return answer(Problem(503, "the database does not answer", headers=away))
 
