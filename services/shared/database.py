@@ -148,8 +148,8 @@ class Database:
                     if _is_unable(error):
                         raise NoDatabaseError(_said(error)) from error
                     raise
-            if pause_s == FIRST_PAUSE_S:  # a line for each request, not for each question
-                log.warning("database: %s; asking again", _said(error))
+                if pause_s == FIRST_PAUSE_S:  # a line for each request, not for each question
+                    log.warning("database: %s; asking again", _said(error))
             self._forget()
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
