@@ -87,6 +87,15 @@ def ahead() -> Iterator[None]:
         set_nice(NICE)
 
 
+def in_memory(name: str, content: bytes) -> int:
+    """A descriptor of a file that is nowhere but in memory, at its beginning; the caller closes
+    it. The name is for who looks at /proc: memfd_create(2)."""
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(descriptor, content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 def own_namespace() -> int:
     """A descriptor of the calling thread's network namespace."""
     return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY)

@@ -226,7 +226,7 @@ class Compiler(Struct, frozen=True):
                 self._node(
                     HostLink(
                         Path(path),
-                        program.folder.path / "files" / path.lstrip("/"),
+                        program.folder.place_of(path),
                         self.lab.run_dir / "links" / path.strip("/").replace("/", "-"),
                         self.emit,
                     ),
@@ -293,7 +293,7 @@ class Compiler(Struct, frozen=True):
             hostname=of,
             hosts=self.hosts(of),
             folder=Folder(self.lab.run_dir / "nodes" / name),
-            etc=self.lab.run_dir / "etc",
+            etc=self.lab.state_dir / "etc",
             log=self.lab.log(name),
             emit=self.emit,
             group=Group(self.lab.name, label, Limits(spec.limits.memory, spec.limits.tasks)),

@@ -23,7 +23,15 @@ from msgspec import Struct
 
 from orchestrator.bounded import bounded
 from orchestrator.errors import ProcessError
-from orchestrator.linux import AHEAD, NICE, in_own_thread, inside, set_nice, set_session_nice
+from orchestrator.linux import (
+    AHEAD,
+    NICE,
+    in_memory,
+    in_own_thread,
+    inside,
+    set_nice,
+    set_session_nice,
+)
 from orchestrator.processes import procfs, seccomp
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.sandbox import Sandbox
@@ -123,6 +131,11 @@ def _start(
         if denied is not None:
             open_until_started.callback(os.close, denied)
             inherited.append(denied)
+        texts: dict[str, int] = {}
+        for place, content in sandbox.texts().items():
+            texts[place] = in_memory(place, content.encode())
+            open_until_started.callback(os.close, texts[place])
+        inherited += texts.values()
         if sandbox.listener is not None:
             inherited.append(sandbox.listener)
         group.enter()
@@ -131,7 +144,12 @@ def _start(
             # Programs may open /dev/stdout again, as nginx does; that asks the file's mode.
             os.fchown(written.fileno(), sandbox.user.uid, sandbox.user.gid)
             waiter = subprocess.Popen(
-                sandbox.words(info_fd=told.fileno(), block_fd=held.fileno(), seccomp_fd=denied),
+                sandbox.words(
+                    info_fd=told.fileno(),
+                    block_fd=held.fileno(),
+                    seccomp_fd=denied,
+                    text_fds=texts,
+                ),
                 env=dict(environment),
                 stdin=subprocess.DEVNULL if given is None else given,
                 stdout=written if output is None else output,

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from orchestrator.processes import connecting
+
 LIMIT_BYTES = 1_000_000  # of an answer; what comes after it is not read
 
 
@@ -37,7 +39,7 @@ async def request(
     if body:
         lines["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    reader, writer = await asyncio.open_connection(parts.hostname or "", parts.port or 80)
+    reader, writer = await connecting.streams(parts.hostname or "", parts.port or 80)
     try:
         writer.write(f"{method} {target} HTTP/1.0\r\n{head}\r\n".encode() + body)
         return await _reply(reader)

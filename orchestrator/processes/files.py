@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
@@ -55,12 +56,18 @@ class Folder(Struct, frozen=True):
 
     path: Path
 
+    def place_of(self, inside: str) -> Path:
+        """Where what the sandbox has at this path is on the host. All side by side: to make the
+        directories above each would take longer than the files."""
+        above, _, name = inside.rpartition("/")
+        return self.path / f"{hashlib.sha256(above.encode()).hexdigest()[:8]}-{name}"
+
     def write(self, texts: Mapping[str, str], *, uid: int, gid: int, mode: int) -> dict[str, Path]:
         """Texts by their path inside the sandbox. Returns where each file is on the host."""
         placed: dict[str, Path] = {}
         for inside, text in texts.items():
-            outside = self.path / "files" / inside.lstrip("/")
-            outside.parent.mkdir(parents=True, exist_ok=True)
+            outside = self.place_of(inside)
+            self.path.mkdir(parents=True, exist_ok=True)
             write_private(outside, text, uid=uid, gid=gid, mode=mode)
             placed[inside] = outside
         return placed
@@ -68,7 +75,7 @@ class Folder(Struct, frozen=True):
     def publish(self, inside: str, texts: Mapping[str, str], *, uid: int, gid: int) -> Path:
         """A directory that holds exactly these files, each whole at every instant, also for a
         program that has it mounted. Returns where it is on the host."""
-        directory = self.path / "files" / inside.lstrip("/")
+        directory = self.place_of(inside)
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             draft = self.path / f".{name}"

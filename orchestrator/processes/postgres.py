@@ -13,6 +13,8 @@ import hmac
 import secrets
 import struct
 
+from orchestrator.processes import connecting
+
 PROTOCOL = 3 << 16
 LIMIT_BYTES = 1_000_000  # of one answer; longer ones are not PostgreSQL's
 MOST_MESSAGES = 1_000  # of one answer
@@ -38,7 +40,7 @@ async def first_value(
 
     Raises RefusedError, OSError.
     """
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await connecting.streams(host, port)
     session = _Session(reader, writer)
     try:
         settings = {"user": user, "database": database, "application_name": "orchestrator"}

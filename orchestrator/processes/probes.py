@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from orchestrator.processes import exchange, postgres
+from orchestrator.processes import connecting, exchange, postgres
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -51,8 +51,7 @@ class TcpProbe(Struct, frozen=True):
     kind: str = "tcp"
 
     async def check(self) -> Answer:
-        _, writer = await asyncio.open_connection(self.host, self.port)
-        writer.close()
+        (await connecting.connected(self.host, self.port)).close()
         return Answer(True, "accepts")
 
 
@@ -117,7 +116,7 @@ class RedisProbe(Struct, frozen=True):
     async def check(self) -> Answer:
         # Redis takes either of two: that of now is right at any time.
         password = self.passwords()[0]
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        reader, writer = await connecting.streams(self.host, self.port)
         try:
             if password is not None:
                 writer.write(_command("AUTH", *([self.user] if self.user else []), password))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct, field
 
@@ -21,6 +22,8 @@ FIRST_PID = 2  # of the program in its process namespace; bubblewrap is 1
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # links into /usr: file-hierarchy(7)
 
 PROGRAMS = ("/usr", "/opt")  # the host's, read-only
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 # What setpriv needs to change its ids and empty the bounding set; gone before the program.
 CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
@@ -55,6 +58,7 @@ class Sandbox(Struct, frozen=True):
     user: User
     hostname: str
     etc: Path  # on the host: etc.py has furnished it
+    hosts: str = ""  # /etc/hosts as the program sees it
     read_only: Mapping[str, Path] = field(default_factory=dict)  # path inside → path on the host
     writable: Mapping[str, Path] = field(default_factory=dict)
     system: tuple[str, ...] = ()  # more of the host, read-only at the same path
@@ -62,13 +66,26 @@ class Sandbox(Struct, frozen=True):
     listener: int | None = None  # an inherited descriptor that the program gets as number 3
     nice: int = 0
 
+    def texts(self) -> dict[str, str]:
+        """Small files that all may read, by their path inside. They need be nowhere on the host:
+        to make three files for each of a lab's programs takes longer than to hand over their
+        content."""
+        passwd, group = self.user.passwd(), self.user.group()
+        return dict(zip(etc.OWN, (passwd, group, self.hosts), strict=True))
+
     def words(
-        self, *, info_fd: int, block_fd: int | None = None, seccomp_fd: int | None = None
+        self,
+        *,
+        info_fd: int,
+        block_fd: int | None = None,
+        seccomp_fd: int | None = None,
+        text_fds: Mapping[str, int] = NOTHING,
     ) -> list[str]:
         """The whole command line.
 
         bwrap tells the pid of pid 1 on the first descriptor, starts the program once the other
-        end of the second is closed, and loads the filter of system calls from the third.
+        end of the second is closed, and loads the filter of system calls from the third, and the
+        texts from the others.
         """
         words = ["bwrap", "--info-fd", str(info_fd)]
         if block_fd is not None:
@@ -100,6 +117,8 @@ class Sandbox(Struct, frozen=True):
             words += ["--perms", "0755", "--dir", directory]
         for inside, outside in self.read_only.items():
             words += ["--ro-bind", str(outside), inside]
+        for inside, descriptor in text_fds.items():
+            words += ["--perms", "0444", "--ro-bind-data", str(descriptor), inside]
         for inside, outside in self.writable.items():
             words += ["--bind", str(outside), inside]
         words += ["--remount-ro", "/", "--chdir", STACK_DIR, "--cap-drop", "ALL"]

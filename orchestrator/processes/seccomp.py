@@ -13,6 +13,8 @@ import errno
 import os
 from functools import cache
 
+from orchestrator.linux import in_memory
+
 LIBRARY = "libseccomp.so.2"  # Debian: libseccomp2; apt itself needs it
 
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000  # SCMP_ACT_* of seccomp.h
@@ -109,9 +111,4 @@ def _exported(library: ctypes.CDLL, context: ctypes.c_void_p) -> bytes:
 def descriptor() -> int | None:
     """A file with the filter at its beginning, to be closed by the caller; None: no filter."""
     text = program()
-    if not text:
-        return None
-    found = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    os.write(found, text)
-    os.lseek(found, 0, os.SEEK_SET)
-    return found
+    return in_memory("seccomp", text) if text else None

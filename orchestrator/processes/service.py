@@ -154,6 +154,7 @@ class Program(Struct, frozen=True, dict=True):
             etc=etc.furnish(self.etc, host=self.host_files, files=files, directories=self.data),
             read_only={STACK_DIR: self.stack_dir, **interpreter_paths(), **self._place(files)},
             writable=writable,
+            hosts=self.hosts,
             system=self.host_files,
             own_network=self.namespace is None,
             listener=socket,
@@ -177,13 +178,7 @@ class Program(Struct, frozen=True, dict=True):
     def _place(self, files: Mapping[str, str]) -> dict[str, Path]:
         """Files and secrets, where the sandbox takes them from."""
         own = self.folder.write(files, uid=self.user.uid, gid=self.user.gid, mode=0o400)
-        system = {
-            "/etc/passwd": self.user.passwd(),
-            "/etc/group": self.user.group(),
-            "/etc/hosts": self.hosts,
-        }
-        seen = {**own, **self.folder.write(system, uid=0, gid=0, mode=0o444)}
-        return {**seen, SECRETS_DIR: self.publish()} if self.secrets() else seen
+        return {**own, SECRETS_DIR: self.publish()} if self.secrets() else own
 
     def publish(self) -> Path:
         """Puts the secrets of now where a running program sees them."""

@@ -46,7 +46,8 @@ def readable_secret(shop: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def secret_of_another(shop: World) -> Iterator[None]:
-    files = shop.run_dir / f"shop@{shop.host}" / "nodes/product-service/files/run/secrets"
+    node = shop.run_dir / f"shop@{shop.host}" / "nodes/product-service"
+    files = next(node.glob("*-secrets"))
     (files / "orders-password").write_text("x")
     yield
     (files / "orders-password").unlink()

@@ -273,7 +273,7 @@ def test_password_is_scram_and_readable_by_nobody_else(shop: World) -> None:
 
 
 def test_seed_shows_its_nginx_configuration(shop: World) -> None:
-    rendered = shop.run_dir / f"shop@{shop.host}" / "nodes/nginx-lb/files/tmp/nginx/nginx.conf"
+    rendered = next(shop.run_dir.glob("*/nodes/nginx-lb/*-nginx.conf"))
     text = shop.inside("nginx-lb", "cat", rendered).ok().out
     for line in ("worker_connections 1024", "server 10.0.0.20:3000", "listen 80", "X-Real-IP"):
         assert line in text
@@ -284,7 +284,7 @@ def test_nginx_of_the_seed_takes_the_configuration_and_finds_its_port_taken(shop
     left = [Path("/tmp/nginx.pid"), Path("/run/lock/requests.tsv")]
     ours = [path for path in left if not path.exists()]
     # A private lab has no link to it in the host's /tmp.
-    text = next(shop.run_dir.glob("*/nodes/nginx-lb/files/tmp/nginx/nginx.conf"))
+    text = next(shop.run_dir.glob("*/nodes/nginx-lb/*-nginx.conf"))
     try:
         shop.inside("nginx-lb", "nginx", "-t", "-c", text).ok()
         again = shop.inside("nginx-lb", "nginx", "-c", text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from orchestrator.processes import etc
+from orchestrator.processes.files import Folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,3 +112,11 @@ def test_what_an_earlier_one_left_half_written_is_not_taken(host: Path, tmp_path
     etc.furnish(tmp_path / "etc")
     assert tree(made) == SEEN
     assert (made / "nsswitch.conf").read_text() == "hosts: files\n"
+
+
+def test_files_of_a_node_never_take_each_others_place(tmp_path: Path) -> None:
+    inside = ["/run/a.conf", "/run/a/conf", "/run-a.conf", "/a.conf", "/notify", "/run/x/a.conf"]
+    folder = Folder(tmp_path / "node")
+    placed = folder.write(dict(zip(inside, inside, strict=True)), uid=0, gid=0, mode=0o400)
+    assert {path: placed[path].read_text() for path in inside} == {path: path for path in inside}
+    assert tmp_path / "node" / "notify" not in placed.values()  # a socket has that name
