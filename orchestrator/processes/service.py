@@ -344,10 +344,17 @@ class Job(Struct, frozen=True):
         with contextlib.ExitStack() as until_started:
             given = None
             if self.prepared is not None:
-                given, refused = await in_thread_to_its_end(self.prepared.open, until_started)
-                for reason in refused:
-                    self.program.emit(Noticed(self.name, reason))
+                given = await self._given(self.prepared, until_started)
             return await self.program.start(notify=None, is_awaited=True, given=given)
+
+    async def _given(self, prepared: Prepared, until: contextlib.ExitStack) -> int | None:
+        """What is prepared; in a thread only where it must be read."""
+        given, _ = prepared.open(until, may_read=False)
+        if given is None:
+            given, refused = await in_thread_to_its_end(prepared.open, until)
+            for reason in refused:
+                self.program.emit(Noticed(self.name, reason))
+        return given
 
     def _data(self) -> str:
         return " ".join(identity_of(path) for path in self.program.data.values())
