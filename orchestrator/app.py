@@ -54,6 +54,7 @@ from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed, search_path
 from orchestrator.regular import read_text
+from orchestrator.remembered import Remembered
 from orchestrator.replay import (
     radius,
     subgraph,
@@ -105,7 +106,12 @@ class App(Struct, frozen=True, dict=True):
             secrets=Secrets(self.lab.state_dir / "secrets"),
             whole=self.whole,
             compiled=self.known.compiled if self.known else {},
+            remembered=self.remembered,
         )
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        return Remembered(self.lab.state_dir / "rendered.json", known.key_of(self.text))
 
     def is_sound(self) -> bool:
         """Whether templates are known to be rendered without a fault, just as they are, with
@@ -345,6 +351,7 @@ class App(Struct, frozen=True, dict=True):
             self._current.clear()
             book.close()
         lasted.keep()
+        self.remembered.keep()
         return result
 
 

@@ -67,7 +67,7 @@ class Lab(NamedTuple):  # to load msgspec takes longer than all that `status` ne
 
     @property
     def state_dir(self) -> Path:
-        """What outlives `down`: data, secrets, logs, journal, the /etc of sandboxes."""
+        """What outlives `down`: data, secrets, logs, journal."""
         return self.state_root / self.name
 
     @property

@@ -98,6 +98,7 @@ async def finish(
             )
             if result.outcome is Outcome.FAILED:
                 return result
+        app.remembered.forget()
         secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())

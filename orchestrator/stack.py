@@ -38,6 +38,7 @@ from orchestrator.processes.secrets import Secrets
 from orchestrator.processes.service import Job, Program, Service
 from orchestrator.programs import search_path
 from orchestrator.questions import check_probe, probes_of
+from orchestrator.remembered import Remembered
 from orchestrator.resource import Emit, Gate, Resource
 from orchestrator.spec import PORT_SIDE, Condition, Process, Stack
 from orchestrator.spec import Service as SpecService
@@ -65,6 +66,7 @@ class Compiler(Struct, frozen=True):
     whole: Stack | None = None  # with services that are left out on this host
     compiled: Mapping[str, bytes] = field(default_factory=dict)  # templates, see Templates
     exists: Callable[[str], bool] = os.path.exists  # what templates may ask of this host
+    remembered: Remembered | None = None  # what they came to before
     _hosts: dict[frozenset[str], str] = field(default_factory=dict)  # by networks
     _path: list[str] = field(default_factory=list)
 
@@ -77,6 +79,7 @@ class Compiler(Struct, frozen=True):
             self.secrets,
             self.compiled,
             self.exists,
+            self.remembered,
         )
 
     def check_templates(self) -> None:
@@ -293,7 +296,7 @@ class Compiler(Struct, frozen=True):
             hostname=of,
             hosts=self.hosts(of),
             folder=Folder(self.lab.run_dir / "nodes" / name),
-            etc=self.lab.state_dir / "etc",
+            etc=self.lab.run_dir / "etc",
             log=self.lab.log(name),
             emit=self.emit,
             group=Group(self.lab.name, label, Limits(spec.limits.memory, spec.limits.tasks)),

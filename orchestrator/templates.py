@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from orchestrator.errors import Problem, SpecError
 from orchestrator.processes.secrets import Secrets
 from orchestrator.regular import read_text
+from orchestrator.remembered import Remembered
 from orchestrator.spec import Account, ConfigFile, Stack
 
 MAX_BYTES = 1_000_000
@@ -41,13 +43,14 @@ class Templates:
         secrets: Secrets,
         compiled: Mapping[str, bytes] = NOTHING,
         exists: Callable[[str], bool] = os.path.exists,
+        remembered: Remembered | None = None,
     ) -> None:
         """`whole` has services that are left out on this host too: they keep their address.
         `compiled` templates, by the digests of their texts, need not be parsed; `exists` tells
-        whether this host has a file."""
+        whether this host has a file. What is `remembered` need not be rendered."""
         self._stack, self._whole = stack, whole
         self._directory, self._secrets = directory, secrets
-        self._compiled, self._exists = compiled, exists
+        self._compiled, self._exists, self._remembered = compiled, exists, remembered
 
     def check(self) -> None:
         """Raises SpecError for templates that cannot be read or parsed."""
@@ -103,11 +106,34 @@ class Templates:
         `secret` gives what stands in place of a secret, without it the secret itself. Raises
         SpecError, ResourceError for a secret that is not there.
         """
+        if not files:
+            return {}
+        texts = {path: self._read(name, file) for path, file in files.items()}
+        rendered = partial(self._rendered, name, texts, settings)
+        secret_of = secret or self._secrets.get
+        if self._remembered is None:
+            return rendered(secret_of, self._exists)
+        return self._remembered.texts(
+            name if secret is None else f"{name} without secrets",
+            [texts, dict(settings), list(self._stack.services)],
+            secret=secret_of,
+            exists=self._exists,
+            render=rendered,
+        )
+
+    def _rendered(
+        self,
+        name: str,
+        texts: Mapping[str, str],
+        settings: Mapping[str, str],
+        secret: Callable[[str], str],
+        exists: Callable[[str], bool],
+    ) -> dict[str, str]:
         context = {
             "address": self._address,
-            "exists": self._exists,
+            "exists": exists,
             "bridge": self._bridge,
-            "secret": secret or self._secrets.get,
+            "secret": secret,
             "sha256": lambda text: sha256(text.encode()).hexdigest(),
             "accounts": self._accounts,
             "stack": self._stack.name,
@@ -115,18 +141,13 @@ class Templates:
             "environment": settings,
             "path_log": self._path_log(name),
         }
-        if not files:
-            return {}
         from orchestrator import rendering
 
         try:
-            texts = {path: self._read(name, file) for path, file in files.items()}
             return {
                 path: rendering.render(text, context, self._compiled.get(digest_of(text)))
                 for path, text in texts.items()
             }
-        except SpecError:
-            raise
         except Exception as error:
             problem = Problem(f"{name}.files", 1, f"cannot be rendered: {error}")
             raise SpecError("stack", [problem]) from error

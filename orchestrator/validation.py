@@ -63,7 +63,8 @@ def _problems(app: App, file: str, exists: Callable[[str], bool]) -> list[Proble
     ]
     if found:
         return found
-    compiler = replace(app.compiler, secrets=Placeholders(app.stack.secrets), exists=exists)
+    placeholders = Placeholders(app.stack.secrets)
+    compiler = replace(app.compiler, secrets=placeholders, exists=exists, remembered=None)
     try:
         nodes = compiler.nodes()
     except SpecError as error:

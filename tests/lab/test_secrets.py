@@ -47,6 +47,9 @@ def assert_only_these_hold(shop: World, old: dict[str, str]) -> None:
     new = kept(shop)
     assert new.keys() == old.keys()
     assert not set(new.values()) & set(old.values())
+    rendered = shop.state / f"shop@{shop.host}" / "rendered.json"
+    assert new["redis-monitoring-password"] in rendered.read_text()
+    assert not [name for name, text in old.items() if text in rendered.read_text()]
     for user in REDIS:
         name = f"redis-{user}-password"
         assert may_enter_redis(shop, user, new[name]), user
