@@ -62,11 +62,11 @@ def unmount(target: str, *, lazily: bool = False) -> None:
     _call("umount2", target.encode(), MNT_DETACH if lazily else 0, path=target)
 
 
-def set_nice(value: int) -> None:
-    """Of the calling thread alone, and of what it starts: setpriority(2), "C library/kernel
-    differences". Where that is not allowed it stays as it is."""
+def set_nice(value: int, *, process: int = 0) -> None:
+    """Of the calling thread alone (or that process), and of what it starts: setpriority(2), "C
+    library/kernel differences". Where that is not allowed it stays as it is."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, value)
+        os.setpriority(os.PRIO_PROCESS, process, value)
 
 
 def set_session_nice(pid: int, value: int) -> None:

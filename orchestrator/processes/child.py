@@ -172,6 +172,8 @@ def _start(
         try:
             group.confine([pid], entered=True)
             _limit_files(pid)
+            if sandbox.nice:
+                set_nice(os.getpriority(os.PRIO_PROCESS, 0) + sandbox.nice, process=pid)
         except OSError as error:
             _send(pid, signal.SIGKILL)  # rather none than one without limits
             waiter.wait()

@@ -18,7 +18,7 @@ PLACE = "/etc"
 # What the C library, TLS and interpreters look up. What else is in /etc tells of the host (units
 # with passwords, other services' settings).
 COPIED = (
-    *("ld.so.cache", "ld.so.conf", "nsswitch.conf", "host.conf", "gai.conf", "resolv.conf"),
+    *("ld.so.cache", "ld.so.conf", "host.conf", "gai.conf", "resolv.conf"),
     *("protocols", "services", "mime.types", "localtime", "timezone", "ssl/openssl.cnf"),
     *("locale.alias", "os-release"),
 )
@@ -26,6 +26,9 @@ BOUND = (  # directories, as they are
     *("/etc/ld.so.conf.d", "/etc/alternatives", "/etc/ssl/certs", "/etc/ca-certificates"),
     *("/etc/pki/tls/certs", "/etc/perl", "/etc/fonts"),
 )
+# Where names are looked up. The host's may name services that no sandbox can ask (systemd, SSS,
+# mDNS); setpriv(1), which takes each number for a name first, loaded their libraries every time.
+NAMES = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
 OWN = ("/etc/passwd", "/etc/group", "/etc/hosts")  # each sandbox's
 
 
@@ -62,7 +65,19 @@ def furnish(
     for name in COPIED:
         if name not in places:
             _copy(above + name, root + name)
+    if "nsswitch.conf" not in places:
+        _replace(root + "nsswitch.conf", NAMES.encode())
     return made
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Unless that is what it has; whole at every instant."""
+    with contextlib.suppress(FileNotFoundError):
+        if Path(path).read_bytes() == content:
+            return
+    draft = Path(f"{path}.new")
+    _write(draft, content, 0o444)
+    draft.rename(path)
 
 
 def _copy(path: str, copy: str) -> None:

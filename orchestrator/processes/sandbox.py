@@ -64,7 +64,7 @@ class Sandbox(Struct, frozen=True):
     system: tuple[str, ...] = ()  # more of the host, read-only at the same path
     own_network: bool = False  # an empty network namespace of its own: for offline jobs
     listener: int | None = None  # an inherited descriptor that the program gets as number 3
-    nice: int = 0
+    nice: int = 0  # added to that of whoever starts it, who sets it
 
     def texts(self) -> dict[str, str]:
         """Small files that all may read, by their path inside. They need be nowhere on the host:
@@ -124,8 +124,7 @@ class Sandbox(Struct, frozen=True):
         words += ["--remount-ro", "/", "--chdir", STACK_DIR, "--cap-drop", "ALL"]
         for capability in CAPABILITIES:
             words += ["--cap-add", capability]
-        nice = ["nice", "-n", str(self.nice)] if self.nice else []
-        return [*words, "--", *self._setpriv(), *nice, *self._as_three(), *self.command]
+        return [*words, "--", *self._setpriv(), *self._as_three(), *self.command]
 
     def _as_three(self) -> list[str]:
         """A shell that gives the listener the number that sd_listen_fds(3) begins with."""

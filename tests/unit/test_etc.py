@@ -13,7 +13,8 @@ from orchestrator.processes.files import Folder
 if TYPE_CHECKING:
     from pathlib import Path
 
-SEEN = {"nsswitch.conf", "localtime", "alternatives", "perl", "passwd", "group", "hosts"}
+SEEN = {"host.conf", "localtime", "alternatives", "perl", "passwd", "group", "hosts"}
+SEEN |= {"nsswitch.conf"}  # written, not copied
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(
         etc, "OWN", tuple(f"{place}/{name}" for name in ("passwd", "group", "hosts"))
     )
-    (place / "nsswitch.conf").write_text("hosts: files\n")
+    (place / "host.conf").write_text("multi on\n")
     (place / "zone").write_text("UTC")
     (place / "localtime").symlink_to("zone")
     (place / "shadow").write_text("secret")
@@ -43,6 +44,20 @@ def test_holds_copies_of_what_is_looked_up_and_nothing_else(host: Path, tmp_path
     assert tree(made) == SEEN
     assert (made / "localtime").read_text() == "UTC"
     assert not (made / "localtime").is_symlink()
+
+
+def test_names_are_looked_up_where_a_sandbox_can_ask(host: Path, tmp_path: Path) -> None:
+    (host / "nsswitch.conf").write_text("passwd: files systemd\n")
+    made = etc.furnish(tmp_path / "etc") / "nsswitch.conf"
+    (first, written) = (made.stat().st_ino, made.read_text())
+    assert "systemd" not in written
+    assert "hosts: files dns\n" in written
+    etc.furnish(tmp_path / "etc")
+    assert made.stat().st_ino == first
+    made.chmod(0o600)
+    made.write_text("passwd: files systemd\n")  # as an earlier version left it
+    etc.furnish(tmp_path / "etc")
+    assert made.read_text() == written
 
 
 def test_is_as_open_as_the_host_s_whatever_umask_we_have(host: Path, tmp_path: Path) -> None:
@@ -74,10 +89,10 @@ def test_has_a_place_for_each_mount_of_the_host_s_kind(host: Path, tmp_path: Pat
 
 def test_what_is_mounted_over_is_never_replaced(host: Path, tmp_path: Path) -> None:
     """That would end the mount of whoever runs with it."""
-    mounts = [f"{host}/nsswitch.conf"]
-    place = etc.furnish(tmp_path / "etc", files=mounts) / "nsswitch.conf"
+    mounts = [f"{host}/host.conf"]
+    place = etc.furnish(tmp_path / "etc", files=mounts) / "host.conf"
     first = place.stat().st_ino
-    (host / "nsswitch.conf").write_text("hosts: dns\n")
+    (host / "host.conf").write_text("multi off\n")
     etc.furnish(tmp_path / "etc", files=mounts)
     assert place.stat().st_ino == first
 
@@ -93,25 +108,25 @@ def test_a_file_of_one_may_be_a_directory_of_another(host: Path, tmp_path: Path)
 
 
 def test_follows_the_host(host: Path, tmp_path: Path) -> None:
-    made = etc.furnish(tmp_path / "etc") / "nsswitch.conf"
+    made = etc.furnish(tmp_path / "etc") / "host.conf"
     first = made.stat().st_ino
     assert etc.furnish(tmp_path / "etc") == made.parent
     assert made.stat().st_ino == first
-    (host / "nsswitch.conf").write_text("hosts: dns\n")
+    (host / "host.conf").write_text("multi off\n")
     etc.furnish(tmp_path / "etc")
-    assert made.read_text() == "hosts: dns\n"
-    (host / "nsswitch.conf").unlink()
+    assert made.read_text() == "multi off\n"
+    (host / "host.conf").unlink()
     etc.furnish(tmp_path / "etc")
     assert not made.exists()
 
 
 def test_what_an_earlier_one_left_half_written_is_not_taken(host: Path, tmp_path: Path) -> None:
     made = etc.furnish(tmp_path / "etc")
-    (made / "nsswitch.conf").rename(made / "nsswitch.conf.new")
-    (made / "nsswitch.conf.new").chmod(0o600)
+    (made / "host.conf").rename(made / "host.conf.new")
+    (made / "host.conf.new").chmod(0o600)
     etc.furnish(tmp_path / "etc")
     assert tree(made) == SEEN
-    assert (made / "nsswitch.conf").read_text() == "hosts: files\n"
+    assert (made / "host.conf").read_text() == "multi on\n"
 
 
 def test_files_of_a_node_never_take_each_others_place(tmp_path: Path) -> None:
