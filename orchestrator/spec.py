@@ -294,6 +294,14 @@ class Stack(Struct, frozen=True, dict=True):
             return f"veth-{namespace}{tail}"
         return f"veth-{sha256(namespace.encode()).hexdigest()[:room]}{tail}"
 
+    def is_awaited(self, name: str) -> bool:
+        """Whether others begin only once this service is ready."""
+        return any(
+            needed == name and self.condition_of(name, given) is Condition.READY
+            for each in (*self.services.values(), *self.jobs.values())
+            for needed, given in each.needs.items()
+        )
+
     def condition_of(self, name: str, given: Condition | None) -> Condition:
         """A need without a condition waits for the most that its target can reach."""
         return given or (Condition.COMPLETED if name in self.jobs else Condition.READY)

@@ -221,6 +221,7 @@ class Compiler(Struct, frozen=True):
         gate = ServiceGate(
             service,
             Probes(label, probes_of(self.stack, name, self.secrets), ready.interval_s, self.emit),
+            self.stack.is_awaited(name),
         )
         needs = {**self._place_needs(name), **self._needs(spec.needs)}
         found = [self._node(service, needs, gate=gate, spec=spec, layer=spec.layer)]

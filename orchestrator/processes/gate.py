@@ -77,8 +77,13 @@ class ServiceGate(Struct, frozen=True):
 
     service: Service
     probes: Probes
+    is_awaited: bool = False  # others cannot begin before it is ready
 
     async def wait_for(self) -> None:
+        with self.service.ahead() if self.is_awaited else contextlib.nullcontext():
+            await self._proven()
+
+    async def _proven(self) -> None:
         proof = asyncio.ensure_future(self._proof())
         watch = asyncio.ensure_future(self._exit())
         try:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from msgspec import Struct, field
 
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Noticed, Outcome, ProcessExited, ProcessStarted
-from orchestrator.linux import in_thread_to_its_end
+from orchestrator.linux import AHEAD, in_thread_to_its_end, set_session_nice
 from orchestrator.processes import child, etc, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
@@ -258,6 +258,20 @@ class Service(Struct, frozen=True):
         finally:
             close(socket)
         return Outcome.CHANGED
+
+    @contextlib.contextmanager
+    def ahead(self) -> Iterator[None]:
+        """What this run started is served before others for the length of the block: its
+        session, of which it leaves nothing behind."""
+        running = self.current.get(self.name)
+        if running is None:
+            yield
+            return
+        set_session_nice(running.waiter.pid, -AHEAD)
+        try:
+            yield
+        finally:
+            set_session_nice(running.waiter.pid, self.program.nice)
 
     def _take_socket(self, found: Sequence[procfs.Sandbox]) -> int | None:
         listener = self.program.listener
