@@ -23,7 +23,7 @@ COPIED = (
     *("locale.alias", "os-release"),
 )
 BOUND = (  # directories, as they are
-    *("/etc/ld.so.conf.d", "/etc/alternatives", "/etc/ssl/certs", "/etc/ca-certificates"),
+    *("/etc/alternatives", "/etc/ssl/certs", "/etc/ca-certificates/extracted"),
     *("/etc/pki/tls/certs", "/etc/perl", "/etc/fonts"),
 )
 # Where names are looked up. The host's may name services that no sandbox can ask (systemd, SSS,
