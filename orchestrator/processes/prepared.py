@@ -4,8 +4,9 @@ One file each in a directory of root's alone, named KEY.DIGEST: the key says wha
 the digest what is in it, so whatever is torn, damaged or made from something else shows. It has
 nothing of a lab in it, least of all a secret.
 
-To digest forty megabytes holds up a cold start by 60 ms, so a file that was found whole is marked
-with its time: until somebody writes to it, which changes that, it is not read again.
+To digest forty megabytes holds up a cold start by 60 ms, so a file's time is set to the digest's
+beginning, which is a moment of the seventies: until somebody writes to it, which changes the time,
+it need not be read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import json
 import os
 import shutil
 import stat
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -32,8 +32,7 @@ from orchestrator.processes.sandbox import STACK_DIR
 CHUNK_BYTES = 8 << 20
 KEPT = 4  # files of other versions and stacks that stay when one is added
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
-MARK = "trusted.orchestrator.whole"  # only root of the host can see and set it: xattr(7)
-SETTLED_NS = 2 * 10**9  # what is written within one tick of the clock (inode(7)) changes no time
+TIME_DIGITS = 14  # of the digest: nanoseconds of two years and some
 PREPARES = "prepare:"  # what marks begin with, after the lab's, of what is run to prepare
 
 
@@ -92,7 +91,7 @@ class Store(Struct, frozen=True):
 
     def open(self, key: str, *, may_read: bool = True) -> tuple[int | None, list[str]]:
         """A descriptor of the prepared file, if there is one that can be trusted; and why each
-        of the others is not. Unless it `may_read` them, only of one that bears our mark."""
+        of the others is not. Unless it `may_read` them, only of one that nobody has written to."""
         refused: list[str] = []
         try:
             with self._entered() as directory:
@@ -146,8 +145,11 @@ def publish(directory: int, key: str, descriptor: int) -> str:
     """Gives a whole draft its name, durably, and takes away what is of no use any more: what was
     refused of the same key, and the oldest of others. Returns the name."""
     os.fchmod(descriptor, FILE_MODE)
+    digest = _digest(descriptor)
+    time_ns = int(digest[:TIME_DIGITS], 16)
+    os.utime(descriptor, ns=(time_ns, time_ns))
     os.fsync(descriptor)
-    name = f"{key}.{_digest(descriptor)}"
+    name = f"{key}.{digest}"
     for other in _names(directory):
         if _key(other) == key:
             _unlink(directory, other)
@@ -155,7 +157,7 @@ def publish(directory: int, key: str, descriptor: int) -> str:
     os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=directory)
     os.fsync(directory)
     times = {
-        each: os.stat(each, dir_fd=directory, follow_symlinks=False).st_mtime_ns
+        each: os.stat(each, dir_fd=directory, follow_symlinks=False).st_ctime_ns
         for each in _names(directory)
         if each != name and "." in each  # a directory has none
     }
@@ -201,27 +203,13 @@ def _check_file(descriptor: int, name: str, *, may_read: bool) -> None:
     _check_rights(seen, FILE_MODE)
     if seen.st_nlink != 1:
         raise RefusedError("it has another name, too")
-    if _is_marked(descriptor, seen):
+    digest = name.partition(".")[2]
+    if f"{seen.st_mtime_ns:0{TIME_DIGITS}x}" == digest[:TIME_DIGITS]:
         return
     if not may_read:
         raise RefusedError("it must be read first")
-    if _digest(descriptor) != name.partition(".")[2]:
+    if _digest(descriptor) != digest:
         raise RefusedError("it is damaged: what is in it is not what its name says")
-    _mark(descriptor, seen)
-
-
-def _is_marked(descriptor: int, seen: os.stat_result) -> bool:
-    try:
-        return os.getxattr(descriptor, MARK) == b"%d" % seen.st_mtime_ns
-    except OSError:  # no mark, or no place for one
-        return False
-
-
-def _mark(descriptor: int, seen: os.stat_result) -> None:
-    """`seen` is from before it was digested."""
-    if time.time_ns() - seen.st_mtime_ns > SETTLED_NS:
-        with contextlib.suppress(OSError):  # then it is digested each time
-            os.setxattr(descriptor, MARK, b"%d" % seen.st_mtime_ns)
 
 
 def _check_rights(seen: os.stat_result, mode: int) -> None:

@@ -363,8 +363,8 @@ class Job(Struct, frozen=True):
 
     async def _given(self, prepared: Prepared, until: contextlib.ExitStack) -> int | None:
         """What is prepared; in a thread only where it must be read."""
-        given, _ = prepared.open(until, may_read=False)
-        if given is None:
+        given, refused = prepared.open(until, may_read=False)
+        if given is None or refused:
             given, refused = await in_thread_to_its_end(prepared.open, until)
             for reason in refused:
                 self.program.emit(Noticed(self.name, reason))
