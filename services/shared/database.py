@@ -67,7 +67,7 @@ class Connection:
         try:
             self._connection = self._loop.run_until_complete(_connect(timeout_s))
         except BaseException:
-            self._loop.close()
+            self._end_loop()
             raise
 
     def fetch(self, query: str, *values: Any) -> list[Row]:
@@ -82,17 +82,28 @@ class Connection:
     def close(self) -> None:
         """At once, without a word to the server."""
         self._connection.terminate()
-        self._loop.run_until_complete(asyncio.sleep(0))  # it lets go of its socket in this turn
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        self._loop.run_until_complete(asyncio.sleep(0))  # sockets are let go of in this turn
         self._loop.close()
+
+    def _answer(self, exchange: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._loop.run_until_complete(exchange)
+        except asyncpg.InterfaceError as error:
+            if self.is_closed():  # between two statements
+                raise ConnectionError(str(error)) from error
+            raise
 
     def _accounted(self, exchange: Coroutine[Any, Any, T]) -> T:
         current = frame.get()
         if current is None:
-            return self._loop.run_until_complete(exchange)
+            return self._answer(exchange)
         waits, result = self._waits, "error"
         waits.clear()
         try:
-            found = self._loop.run_until_complete(exchange)
+            found = self._answer(exchange)
             result = "ok"
         finally:
             sent_us = waits.began_us or stamp_us()  # not at all

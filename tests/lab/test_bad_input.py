@@ -351,6 +351,9 @@ BODIES: dict[str, tuple[bytes, set[int]]] = {
     "wrong price": (
         b'{"customer_id": "a", "product_id": 4, "quantity": 1, "total_price": 0.01}', {422}
     ),
+    "price with more decimals than numbers have": (
+        b'{"customer_id": "a", "product_id": 4, "quantity": 1, "total_price": "1e-20000"}', {422}
+    ),
     "64 KB and more": (b'{"customer_id": "' + b"a" * 70_000 + b'"}', {413}),
 }  # fmt: skip
 

@@ -166,6 +166,31 @@ def test_closed_connection_is_not_used_again() -> None:
     assert (Connection.made, Connection.closed) == (2, 1)
 
 
+class Lost:
+    """asyncpg's connection, which was lost after a statement."""
+
+    async def fetch(self, *_: object) -> None:
+        raise asyncpg.InterfaceError("the underlying connection is closed")
+
+    def is_closed(self) -> bool:
+        return True
+
+
+def test_connection_that_is_lost_between_two_statements_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from shared import database
+
+    async def connect(timeout_s: float) -> Lost:
+        return Lost()
+
+    monkeypatch.setattr(database, "_connect", connect)
+    lost = database.Connection(1.0)
+    with pytest.raises(ConnectionError, match="is closed"):
+        lost.fetch("SELECT 1")
+    lost._loop.close()
+
+
 # -- the account of a request -----------------------------------------------------------------
 
 
