@@ -33,23 +33,35 @@ class NoDatabaseError(Exception):
 
 
 class _Waits(selectors.DefaultSelector):
-    """When a loop did what it had to do before it began to wait, and when the last of what it
-    waited for was there: to make rows of that is the service's own time."""
+    """When a loop began to wait for an answer, and when the last of that was there: to make rows
+    of it is the service's own time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clear()
+        self.sent_us = 0
+        self.received_us: int | None = None
 
-    def clear(self) -> None:
-        self.began_us: int | None = None
-        self.ended_us: int | None = None
+    def begin(self) -> None:
+        self.sent_us, self.received_us = stamp_us(), None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(timeout)
         if timeout is None or timeout > 0:
-            self.ended_us = stamp_us()
-        elif self.ended_us is None:
-            self.began_us = stamp_us()
+            self.received_us = stamp_us()
+        return found
+
+
+class _Timed(asyncpg.Connection):
+    """Turning values into what the server takes is the service's own time, too."""
+
+    waits: _Waits
+
+    async def _get_statement(self, *args: Any, **kwargs: Any) -> Any:
+        # The last that asyncpg does before. If it should call it no more, that counts as the
+        # server's time; where the statement is prepared first, the server has its part in it.
+        found = await super()._get_statement(*args, **kwargs)
+        if self.waits.received_us is None:
+            self.waits.begin()
         return found
 
 
@@ -66,6 +78,7 @@ class Connection:
         self._loop = asyncio.SelectorEventLoop(self._waits)
         try:
             self._connection = self._loop.run_until_complete(_connect(timeout_s))
+            self._connection.waits = self._waits
         except BaseException:
             self._end_loop()
             raise
@@ -101,17 +114,16 @@ class Connection:
         if current is None:
             return self._answer(exchange)
         waits, result = self._waits, "error"
-        waits.clear()
+        waits.begin()
         try:
             found = self._answer(exchange)
             result = "ok"
         finally:
-            sent_us = waits.began_us or stamp_us()  # not at all
-            current.call(HOP, sent_us, result, received_us=waits.ended_us)
+            current.call(HOP, waits.sent_us, result, received_us=waits.received_us)
         return found
 
 
-async def _connect(timeout_s: float) -> asyncpg.Connection:
+async def _connect(timeout_s: float) -> _Timed:
     """With the password of this moment; while it is rotated, two may be."""
     user = setting("DATABASE_USER")
     # Looked up here, since a loop would begin a thread for that.
@@ -127,6 +139,7 @@ async def _connect(timeout_s: float) -> asyncpg.Connection:
                 password=password,
                 ssl=False,
                 timeout=timeout_s,
+                connection_class=_Timed,
                 server_settings={"application_name": user},
             )
         except asyncpg.InvalidPasswordError as error:
