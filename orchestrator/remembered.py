@@ -46,6 +46,7 @@ class Remembered:
     def __init__(self, path: Path, basis: str) -> None:
         """`basis` changes with the stack file and with this program."""
         self._path, self._basis = path, basis
+        self._draft = path.with_name(f".{path.name}.new")
         self._entries: dict[str, Entry] | None = None
         self._is_changed = False
 
@@ -84,22 +85,24 @@ class Remembered:
         """For the commands that follow. Never raises OSError: they render anew."""
         if not self._is_changed:
             return
-        draft = self._path.with_name(f".{self._path.name}.new")
         with contextlib.suppress(OSError):
             kept = Kept(self._basis, self._read())
-            write_private(draft, msgspec.json.encode(kept).decode())
-            draft.rename(self._path)
+            write_private(self._draft, msgspec.json.encode(kept).decode())
+            self._draft.rename(self._path)
             self._is_changed = False
 
     def forget(self) -> None:
         """Before secrets become old ones."""
         self._entries, self._is_changed = {}, False
-        self._path.unlink(missing_ok=True)
+        for path in (self._path, self._draft):  # a killed `keep` may have left one
+            path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Entry]:
         if self._entries is None:
             self._entries = {}
-            with contextlib.suppress(OSError, UnicodeDecodeError, msgspec.DecodeError):
+            with contextlib.suppress(
+                OSError, ValueError, RecursionError
+            ):  # msgspec's are ValueErrors
                 text = read_text(self._path, limit=MAX_BYTES)
                 kept = msgspec.json.decode(text, type=Kept)
                 self._entries = kept.entries if kept.basis == self._basis else {}

@@ -47,9 +47,10 @@ mkdir "$work/pg" && chown nobody "$work/pg"
 as nobody initdb --pgdata="$work/pg/data" --username=postgres --pwfile="$work/postgres" \
     --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync --no-instructions >/dev/null
 sync -f "$work/pg"
+# It will be killed: what it shares lies in its own directory, which goes with it, not in /dev/shm.
 background "$prefix.postgres-db" setpriv --reuid=nobody --clear-groups postgres -D "$work/pg/data" \
     -c "config_file=$code/database/postgresql.conf" -c "hba_file=$code/database/pg_hba.conf" \
-    -c "unix_socket_directories=$work/pg"
+    -c dynamic_shared_memory_type=mmap -c "unix_socket_directories=$work/pg"
 until_ok inside postgres-db pg_isready -h 10.0.0.60
 PGPASSWORD=pw-postgres inside postgres-db psql -qh 10.0.0.60 -U postgres -d postgres \
     -c 'CREATE DATABASE shop'

@@ -136,7 +136,12 @@ def test_of_another_stack_or_program_nothing_is_left(bench: Bench) -> None:
     assert '"one"' not in bench.file.read_text()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"basis":"basis","entries":{"one":{}}}', "\0"])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"basis":"basis","entries":{"one":{}}}', "\0", DEEP]
+)
 def test_damaged_file_counts_as_none(bench: Bench, damage: str) -> None:
     bench.file.write_text(damage)
     assert bench.command() == f"{bench.secrets.get('pw')} red True 1"
@@ -164,8 +169,11 @@ def test_what_is_forgotten_is_neither_in_the_file_nor_in_mind(bench: Bench) -> N
         return remembered.texts("x", [], secret=str, exists=bool, render=lambda *_: {"/a": text})
 
     assert rendered("old") == rendered("new") == {"/a": "old"}
+    half = bench.file.with_name(".rendered.json.new")  # of one that was killed
+    half.write_text("old")
     remembered.forget()
     assert not bench.file.exists()
+    assert not half.exists()
     remembered.keep()
     assert not bench.file.exists()
     assert rendered("new") == {"/a": "new"}
