@@ -136,7 +136,7 @@ def test_of_another_stack_or_program_nothing_is_left(bench: Bench) -> None:
     assert '"one"' not in bench.file.read_text()
 
 
-DEEP = "[" * 100_000
+DEEP = '{"x":' + "[" * 100_000
 
 
 @pytest.mark.parametrize(
