@@ -32,13 +32,13 @@ METHOD = (
     "Whole commands, the interpreter's start included, on a private host, without a supervisor "
     "where none is named: it starts once the platform serves. Cold means an empty state "
     "directory. The run directory is in memory, as /run is where systemd(1) mounts it. What "
-    "`initdb` makes lies prepared on this machine (`orchestrator prepare`, which `make up` runs"
-    " when it installs) and is copied, made durable and given the lab's password; where nothing"
-    " is prepared `initdb` is run. The targets for a cold `up` are for the first, the time also"
-    " for the second; the script runs `initdb`. Every cold start has a directory of its own, "
-    "and none is deleted before the end, since a file system that has just lost a thousand "
-    "files is slow to make others. The script starts the same programs one after the other, "
-    "without sandboxes ([sequential.sh](../tests/bench/sequential.sh))."
+    "`initdb` makes lies prepared on this machine (`orchestrator prepare`, which `make up` runs "
+    "when it installs) and is copied, made durable and given the lab's password; where nothing "
+    "is prepared `initdb` is run. The targets for a cold `up` are for the first, the time also "
+    "for the second; the script runs `initdb`. Every cold start has a directory of its own, and "
+    "none is deleted before the end, since a file system that has just lost a thousand files is "
+    "slow to make others. The script starts the same programs one after the other, without "
+    "sandboxes ([sequential.sh](../tests/bench/sequential.sh))."
 )
 
 

@@ -47,9 +47,8 @@ class Bench:
     def file(self) -> Path:
         return self.place / "rendered.json"
 
-    def command(self, **settings: str) -> str:
-        remembered = Remembered(self.file, self.basis)
-        templates = Templates(
+    def templates(self, remembered: Remembered) -> Templates:
+        return Templates(
             self.stack,
             self.stack,
             self.place,
@@ -57,6 +56,10 @@ class Bench:
             exists=lambda _: self.there,
             remembered=remembered,
         )
+
+    def command(self, **settings: str) -> str:
+        remembered = Remembered(self.file, self.basis)
+        templates = self.templates(remembered)
         service = self.stack.services["one"]
         given = {**service.environment, **settings}
         found = templates.render("one", service.files, given)
@@ -85,14 +88,7 @@ def test_next_command_renders_nothing(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert bench.command() == f"{password} red True 1"
     kept = bench.file.read_bytes()
     remembered = Remembered(bench.file, bench.basis)
-    templates = Templates(
-        bench.stack,
-        bench.stack,
-        bench.place,
-        bench.secrets,
-        exists=lambda _: True,
-        remembered=remembered,
-    )
+    templates = bench.templates(remembered)
     forbid_rendering(monkeypatch)
     service = bench.stack.services["one"]
     found = templates.render("one", service.files, service.environment)
