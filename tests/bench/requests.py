@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import random
 import shlex
 import signal
 import statistics
@@ -33,7 +34,7 @@ from orchestrator.privatehost import BRIDGE_FILTER
 GET_S, POST_S = 1, 2
 WHOLE_TURN_S = 0.5  # where something is changed before each
 # Observers that stood still have missed things that they make up for first.
-OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 16.0
+OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 24.0
 STOCK = 1_000_000_000
 PAGE, ORDERS = "/api/products", "/api/orders"
 HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
@@ -317,8 +318,8 @@ def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pai
 
 
 def renew(*labs: Lab) -> None:
-    """New processes of gateway and services."""
-    for each in labs:
+    """New processes of gateway and services, in an order by lot."""
+    for each in random.sample(labs, len(labs)):
         with each.awake(is_observed=True):  # a replay waits for the supervisor's word
             for layer in ("services", "gateway"):
                 each.world.orchestrator("replay", layer).ok()
