@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from attempts import CONNECTED, PLACES, Attempt, attempt_all, listeners, way_from_outside
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World
 
-PLACES = (
-    *("nginx-lb", "api-gateway", "product-service", "order-service"),
-    *("redis-cache", "postgres-db", "prometheus"),
-)
+ASKED, NAMES = "api-gateway", 5353  # a service, and a port that nobody has declared
 
 
 def test_kernel_tracks_connections_only_where_something_can_be_asked(watched: World) -> None:
@@ -20,6 +18,35 @@ def test_kernel_tracks_connections_only_where_something_can_be_asked(watched: Wo
     count = "/proc/sys/net/netfilter/nf_conntrack_count"
     tracked = {name: int(watched.inside(name, "cat", count).ok().out) > 0 for name in PLACES}
     assert tracked == {name: name not in ("redis-cache", "postgres-db") for name in PLACES}
+
+
+def test_host_says_when_a_packet_ran_out_of_hops(watched: World) -> None:
+    said = watched.inside(ASKED, "ping", "-t", "1", "-c", "1", OUTSIDE_ADDRESS).text
+    assert "From 10.0.0.1" in said
+    assert "exceeded" in said
+
+
+def test_nobody_passes_for_an_answer_from_outside(watched: World) -> None:
+    """Neither a neighbour, nor the host by an address of its own, nor a stranger: a server that
+    no flow leads to is asked by all of them, on the port from which it asks others itself."""
+    inside = f"{watched.host}.{ASKED}"
+    address = PLACES[ASKED]
+    with (
+        way_from_outside(watched, "10.0.0.0/16"),
+        listeners(inside, f"0.0.0.0/{NAMES}/udp"),
+    ):
+        itself = Attempt(inside, address, NAMES, "udp")
+        tried = [
+            Attempt(f"{watched.host}.product-service", address, NAMES, "udp"),
+            Attempt(watched.outside, address, NAMES, "udp"),
+            *(
+                Attempt(watched.host, address, NAMES, "udp", source)
+                for source in ("", "10.0.0.1", HOST_ADDRESS, "10.77.0.1", "127.0.0.1")
+            ),
+        ]
+        ends = attempt_all([itself, *tried])
+    assert ends.pop(itself) == CONNECTED
+    assert CONNECTED not in ends.values(), ends
 
 
 def test_refusal_of_a_datagram_is_heard_where_nothing_is_tracked(watched: World) -> None:
