@@ -100,9 +100,8 @@ class Remembered:
     def _read(self) -> dict[str, Entry]:
         if self._entries is None:
             self._entries = {}
-            with contextlib.suppress(
-                OSError, ValueError, RecursionError
-            ):  # msgspec's are ValueErrors
+            # Not text, not JSON and of another shape are all ValueErrors.
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 text = read_text(self._path, limit=MAX_BYTES)
                 kept = msgspec.json.decode(text, type=Kept)
                 self._entries = kept.entries if kept.basis == self._basis else {}
