@@ -7,6 +7,7 @@ from shared.loading import later, loaded
 # isort: split
 import functools
 import hashlib
+import os
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -46,7 +47,9 @@ def create() -> tuple[Response, int, dict[str, str]]:
 
     order = read_body(NewOrder)
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= 128 and key.isprintable()):
+    if key is None:
+        key = os.urandom(16).hex()  # we ourselves ask again when the database goes meanwhile
+    elif not (0 < len(key) <= 128 and key.isprintable()):
         raise Problem(400, "Idempotency-Key must be 1 to 128 printable characters")
     fingerprint = hashlib.sha256(order.model_dump_json().encode()).digest()
 
@@ -56,9 +59,8 @@ def create() -> tuple[Response, int, dict[str, str]]:
         )
     except asyncpg.UniqueViolationError:
         # Another request with this key came first; its transaction is done by now.
-        number, is_new = database.run(lambda c: (_known(c, key or "", fingerprint) or 0, False))
-    if is_new:
-        _cache().invalidate()
+        number, is_new = database.run(lambda c: (_known(c, key, fingerprint) or 0, False))
+    _cache().invalidate()  # once more if it is known: we may have been ended before this
     headers = {"Location": f"/api/orders/{number}"}
     if not is_new:
         headers["Idempotent-Replayed"] = "true"
@@ -85,7 +87,7 @@ def _known(connection: Connection, key: str, fingerprint: bytes) -> int | None:
 
 # The whole order in one statement, which is one transaction, one round trip and one wait for
 # the disk. The product's row is locked from the UPDATE on: orders for one product queue there.
-# $1 customer_id, $2 product_id, $3 quantity, $4 total_price or NULL, $5 key or NULL, $6 fingerprint
+# $1 customer_id, $2 product_id, $3 quantity, $4 total_price or NULL, $5 key, $6 fingerprint
 PLACE = """
 WITH taken AS (
     UPDATE products SET stock = stock - $3
@@ -102,7 +104,7 @@ RETURNING id
 
 
 def _place(
-    connection: Connection, order: NewOrder, key: str | None, fingerprint: bytes
+    connection: Connection, order: NewOrder, key: str, fingerprint: bytes
 ) -> tuple[int, bool]:
     """Takes the stock and writes the order, or finds the one that was made with this key.
 
@@ -113,7 +115,7 @@ def _place(
     if made is not None:
         return int(made["id"]), True
     # Also when a twin with our key took the last of it while we waited for the lock.
-    if key is not None and (known := _known(connection, key, fingerprint)):
+    if known := _known(connection, key, fingerprint):
         return known, False
     raise _refusal(connection, order)
 

@@ -21,6 +21,9 @@ Row = asyncpg.Record
 
 HOP = setting("DATABASE_HOST")  # services are called by their names
 WAIT_S = 3.0  # for a server that is restarting
+# For an answer, beyond the 10 s that database/postgresql.conf gives a statement: a server that
+# has stopped, or that nothing comes from any more, ends none.
+LONGEST_S = 12.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
 # PostgreSQL documentation, appendix A: it shuts down, has crashed, or is not there yet.
 RESTARTING = ("57P01", "57P02", "57P03")
@@ -70,7 +73,8 @@ class Connection:
     no other thread takes part. For one thread at a time.
 
     Each statement is a transaction of its own, prepared by its first use. The time that is spent
-    waiting for the server is accounted for. All raise asyncpg.PostgresError or OSError.
+    waiting for the server is accounted for. All raise asyncpg.PostgresError or OSError; a
+    connection without an answer for LONGEST_S is given up.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -102,12 +106,15 @@ class Connection:
         self._loop.close()
 
     def _answer(self, exchange: Coroutine[Any, Any, T]) -> T:
+        limit = self._loop.call_later(LONGEST_S, self._connection.terminate)
         try:
             return self._loop.run_until_complete(exchange)
         except asyncpg.InterfaceError as error:
             if self.is_closed():  # between two statements
                 raise ConnectionError(str(error)) from error
             raise
+        finally:
+            limit.cancel()
 
     def _accounted(self, exchange: Coroutine[Any, Any, T]) -> T:
         current = frame.get()

@@ -175,6 +175,9 @@ class Lost:
     def is_closed(self) -> bool:
         return True
 
+    def terminate(self) -> None:
+        raise AssertionError("it has answered in time")
+
 
 def test_connection_that_is_lost_between_two_statements_is_away(
     monkeypatch: pytest.MonkeyPatch,
