@@ -113,6 +113,10 @@ class Connection:
             if self.is_closed():  # between two statements
                 raise ConnectionError(str(error)) from error
             raise
+        except asyncpg.InternalClientError as error:
+            # The server's last word came with the answer before: it goes. Nothing was sent.
+            self._connection.terminate()
+            raise ConnectionError(str(error)) from error
         finally:
             limit.cancel()
 

@@ -1,10 +1,11 @@
 """The order service's application in this process, with a proxy before its PostgreSQL that does
 what a breaking connection does. Run in that service's namespace:
 
-    python ordering.py lose|hold SECRETS
+    python ordering.py lose|tell|hold SECRETS
 
-`lose`: the answer to an order is lost, after it was committed. `hold`: no answer comes any more,
-nor a connection. Prints a line of JSON for each order: status, body, seconds.
+`lose`: the answer to an order is lost, after it was committed. `tell`: with the answer to an order
+comes word that the server goes. `hold`: no answer comes any more, nor a connection. Prints a line
+of JSON for each order: status, body, seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ORDER = {"customer_id": "", "product_id": 1, "quantity": 1}
 # Its one row was asked for and is there, the transaction is done: PortalSuspended, ReadyForQuery
 # (PostgreSQL documentation, "Message Formats").
 COMMITTED = b"s\0\0\0\4Z\0\0\0\5I"
+FATAL = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+GOES = b"E" + (len(FATAL) + 4).to_bytes(4, "big") + FATAL  # ErrorResponse
 LONGEST_S = 0.5
 
 
@@ -33,7 +36,7 @@ class Proxy:
         self._target = host, port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        self.loses = False
+        self.once = ""  # what is done with the next order's answer
         self.passes = threading.Event()
         self.passes.set()
         threading.Thread(target=self._serve, daemon=True).start()
@@ -48,9 +51,11 @@ class Proxy:
     def _pass_on(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         while data := _received(source):
             if is_answer:
-                if self.loses and COMMITTED in data:
-                    self.loses = False
-                    break
+                if self.once and COMMITTED in data:
+                    how, self.once = self.once, ""
+                    if how == "lose":
+                        break
+                    data += GOES
                 self.passes.wait()
             try:
                 target.sendall(data)
@@ -93,15 +98,16 @@ def main(how: str, secrets: Path) -> None:
         print(json.dumps(said), flush=True)
 
     order()
-    if how == "lose":
-        proxy.loses = True
-        order()
-        assert not proxy.loses
-    else:
+    if how == "hold":
         database.LONGEST_S = LONGEST_S
         proxy.passes.clear()
         order()
         proxy.passes.set()
+        order()
+    else:
+        proxy.once = how
+        order()
+        assert not proxy.once
         order()
 
 
