@@ -22,6 +22,7 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?")
 SIZE = re.compile(r"(\d+)([KMG])")
 LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"  # RFC 1123, and what /etc/hosts takes besides
 HOST_NAME = re.compile(rf"(?=.{{1,253}}$){LABEL}(\.{LABEL})*\.?")
+NAME_MAX, PATH_MAX = 255, 4096  # bytes, with a path's closing zero: linux/limits.h
 SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, None: 1.0}
 
@@ -82,6 +83,11 @@ def _in_stack(value: str) -> str:
 def _absolute(value: str) -> str:
     if not value.startswith("/") or ".." in value.split("/") or value == "/":
         raise ValueError(f"{value!r} must be an absolute path without ..")
+    encoded = value.encode(errors="surrogatepass")
+    if len(encoded) >= PATH_MAX:
+        raise ValueError(f"{value[:40]}… is longer than the {PATH_MAX - 1} bytes of a path")
+    if (longest := max(map(len, encoded.split(b"/")))) > NAME_MAX:
+        raise ValueError(f"{value[:40]}… has a name of {longest} bytes; {NAME_MAX} is the most")
     return value.rstrip("/")
 
 

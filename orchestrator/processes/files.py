@@ -8,11 +8,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from msgspec import Struct
 
 IDENTITY = "trusted.orchestrator.id"
+NAMED = 50  # characters of a file's name on the host, of 255 bytes, that are its name inside
 
 
 def write_private(path: Path, text: str, *, uid: int = 0, gid: int = 0, mode: int = 0o600) -> None:
@@ -59,8 +60,8 @@ class Folder(Struct, frozen=True):
     def place_of(self, inside: str) -> Path:
         """Where what the sandbox has at this path is on the host. All side by side: to make the
         directories above each would take longer than the files."""
-        above, _, name = inside.rpartition("/")
-        return self.path / f"{hashlib.sha256(above.encode()).hexdigest()[:8]}-{name}"
+        digest = hashlib.sha256(inside.encode()).hexdigest()[:8]
+        return self.path / f"{digest}-{PurePath(inside).name[-NAMED:]}"
 
     def write(self, texts: Mapping[str, str], *, uid: int, gid: int, mode: int) -> dict[str, Path]:
         """Texts by their path inside the sandbox. Returns where each file is on the host."""

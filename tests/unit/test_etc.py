@@ -131,6 +131,9 @@ def test_what_an_earlier_one_left_half_written_is_not_taken(host: Path, tmp_path
 
 def test_files_of_a_node_never_take_each_others_place(tmp_path: Path) -> None:
     inside = ["/run/a.conf", "/run/a/conf", "/run-a.conf", "/a.conf", "/notify", "/run/x/a.conf"]
+    # The longest names that there are; in UTF-8 ł takes two bytes, 漢 three.
+    inside += [f"/run/{first}{'漢' * 84}" for first in ("łb", "cł")]
+    inside += [f"/run/{first}{'a' * 254}" for first in "xy"]
     folder = Folder(tmp_path / "node")
     placed = folder.write(dict(zip(inside, inside, strict=True)), uid=0, gid=0, mode=0o400)
     assert {path: placed[path].read_text() for path in inside} == {path: path for path in inside}
