@@ -77,11 +77,10 @@ class Healings(Struct):
         self.times.clear()
         self.given_up.clear()
 
-    def forgive_mended(self, broken: Collection[str], now_s: float) -> None:
-        """What was given up, but has been well for a whole window: somebody has mended it."""
-        for node in self.given_up - frozenset(broken):
-            if not self._recent(node, now_s):
-                self.given_up.discard(node)
+    def forgive_mended(self, broken: Collection[str]) -> None:
+        """What was given up and is well: somebody else has mended it. Its healings count on: if it
+        breaks before they are long ago, it is given up anew, and told."""
+        self.given_up.intersection_update(broken)
 
     def _recent(self, node: str, now_s: float) -> list[float]:
         return [at for at in self.times.get(node, []) if at > now_s - self.window_s]
@@ -218,7 +217,7 @@ class Supervisor:
             return
         hung = self._health.hung(self._app.nodes, seen)
         broken = frozenset(seen) | hung.keys()
-        self._healings.forgive_mended(broken, time.monotonic())
+        self._healings.forgive_mended(broken)
         broken -= self._healings.given_up
         if lost := self._healings.give_up(broken, time.monotonic()):
             self._tell(f"given up: {', '.join(lost)} was {self._healings.told}")

@@ -28,13 +28,19 @@ class HostLink(Struct, frozen=True):
         return f"link:{self.path}"
 
     async def observe(self) -> Observation:
-        if self.path.is_symlink() and self.path.readlink() == self.target:
-            return Observation(State.PRESENT)
+        if self._is_ours():
+            if self.path.readlink() == self.target:
+                return Observation(State.PRESENT)
+            return Observation(State.PARTIAL, f"{self.path} points to an earlier file")
         if self.path.is_symlink() or self.path.exists():
             return Observation(State.FOREIGN, f"{self.path} is somebody else's file")
         if self.memory.exists():
             return Observation(State.PARTIAL, f"{self.path} is missing")
         return Observation(State.ABSENT)
+
+    def _is_ours(self) -> bool:
+        """Whether it points into the node's own directory."""
+        return self.path.is_symlink() and self.path.readlink().parent == self.target.parent
 
     async def ensure(self) -> Outcome:
         seen = await self.observe()
@@ -46,15 +52,17 @@ class HostLink(Struct, frozen=True):
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             self.memory.touch()
             self.path.parent.mkdir(mode=0o755)
+        if self._is_ours():
+            self.path.unlink()
         self.path.symlink_to(self.target)
         return Outcome.CHANGED
 
     async def remove(self) -> Outcome:
-        seen = await self.observe()
-        if seen.state is State.PRESENT:
+        is_ours = self._is_ours()
+        if is_ours:
             self.path.unlink()
         if self.memory.exists():
             with contextlib.suppress(OSError):
                 self.path.parent.rmdir()
             self.memory.unlink()
-        return Outcome.CHANGED if seen.state is State.PRESENT else Outcome.UNCHANGED
+        return Outcome.CHANGED if is_ours else Outcome.UNCHANGED

@@ -13,6 +13,7 @@ from shared.loading import later, loaded
 import asyncio
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -42,6 +43,8 @@ from shared.settings import setting
 log = logging.getLogger("gateway")
 
 HOP = "api-gateway"
+# W3C Trace Context, section 3.2, version 00: what is not of that form is not passed on.
+TRACEPARENT = re.compile("00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 KEY, REQUEST_ID = "Idempotency-Key", "X-Request-Id"
 PASSED_ON = ("Cache-Control", KEY, "tracestate", REQUEST_ID)
 FORWARDS = frozenset(map(str, range(10)))  # more hops than there are
@@ -102,7 +105,7 @@ async def _shed(_: web.Request) -> web.Response:
 def passed_on(request: web.Request) -> dict[str, str]:
     """Headers of the client's request that the services get to see."""
     headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
-    if traceparent := request.headers.get("traceparent"):
+    if TRACEPARENT.fullmatch(traceparent := request.headers.get("traceparent", "")):
         headers["traceparent"] = next_parent(traceparent)
     if request.can_read_body or "Content-Type" in request.headers:  # an empty body has one too
         headers["Content-Type"] = request.headers.get("Content-Type", "")

@@ -17,6 +17,7 @@ from typing import Any
 import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
+from gateway.upstream import TURN_S
 from shared.bodies import unambiguous
 from shared.hops import calling, stamp_us
 from shared.problem import Problem
@@ -50,9 +51,13 @@ class TimedConnection(redis.Connection):
 
 @functools.cache
 def _redis() -> redis.Redis:
-    """Connects when it is first needed, again after a break."""
-    pool = redis.ConnectionPool(
-        connection_class=TimedConnection, max_connections=CONNECTIONS, **options(TIMEOUT_S)
+    """Connects when it is first needed, again after a break; who finds every connection taken
+    waits for one."""
+    pool = redis.BlockingConnectionPool(
+        connection_class=TimedConnection,
+        max_connections=CONNECTIONS,
+        timeout=TURN_S,
+        **options(TIMEOUT_S),
     )
     return redis.Redis.from_pool(pool)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from shared.fields import CustomerId, Digits, Whole
 
-# PostgreSQL has no numbers of 17,000 decimals (8.1.2), and nothing costs one.
-Price = Annotated[Decimal, Field(strict=False, ge=0, le=10**10, max_digits=30)]
+# PostgreSQL has no numbers of 17,000 decimals (8.1.2), and nothing costs one. The digits of a zero
+# are not counted, however many decimals it has: every zero is the same.
+Price = Annotated[
+    Decimal,
+    Field(strict=False, ge=0, le=10**10, max_digits=30),
+    AfterValidator(lambda price: price or Decimal(0)),
+]
 
 
 class NewOrder(BaseModel):

@@ -27,8 +27,9 @@ LONGEST_S = 12.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.4
 # PostgreSQL documentation, appendix A: it shuts down, has crashed, or is not there yet.
 RESTARTING = ("57P01", "57P02", "57P03")
-# The same: no connection, given up for another's sake, no room, not now, stopped, no disk.
-UNABLE = ("08", "40", "53", "54", "55", "57", "58")
+# The same: no connection, it only reads, given up for another's sake, no room, not now, stopped,
+# no disk.
+UNABLE = ("08", "25006", "40", "53", "54", "55", "57", "58")
 
 
 class NoDatabaseError(Exception):

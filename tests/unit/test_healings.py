@@ -36,18 +36,18 @@ def test_healings_long_ago_do_not_count() -> None:
     assert healed(1, 2, 103).give_up({"a"}, 104) == []
 
 
-@pytest.mark.parametrize(
-    ("broken", "now_s", "given_up"),
-    [
-        ({"a"}, 1000, {"a"}),  # still broken
-        (set[str](), 110, {"a"}),  # well, but not for long
-        (set[str](), 1000, set[str]()),
-    ],
-)
-def test_given_up_node_is_watched_again_once_it_is_well_for_a_window(
-    broken: set[str], now_s: float, given_up: set[str]
-) -> None:
+def test_given_up_node_that_somebody_mends_and_that_breaks_again_is_told_again() -> None:
     found = healed(100, 101, 102)
     found.give_up({"a"}, 103)
-    found.forgive_mended(broken, now_s)
-    assert found.given_up == given_up
+    found.forgive_mended({"a"})
+    assert found.given_up == {"a"}
+    found.forgive_mended(set())
+    assert found.given_up == set()
+    assert found.give_up({"a"}, 110) == ["a"]
+
+
+def test_given_up_node_that_is_well_for_a_window_is_healed_again() -> None:
+    found = healed(100, 101, 102)
+    found.give_up({"a"}, 103)
+    found.forgive_mended(set())
+    assert found.give_up({"a"}, 170) == []

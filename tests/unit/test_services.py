@@ -106,6 +106,7 @@ UNABLE = [
     asyncpg.QueryCanceledError(""),
     asyncpg.PostgresIOError(""),
     asyncpg.DeadlockDetectedError(""),
+    asyncpg.ReadOnlySQLTransactionError(""),
 ]
 
 
