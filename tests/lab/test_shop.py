@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import re
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +13,6 @@ import pytest
 from attempts import PLACES
 from names import next_name
 from rig import HOST_ADDRESS, OUTSIDE_ADDRESS, World, run
-
-from orchestrator.linux import NETNS_DIR, inside
 
 ORDER = {"customer_id": 7, "product_id": 1, "quantity": 2}
 JSON = ("-H", "Content-Type: application/json")
@@ -210,39 +206,6 @@ def test_every_error_is_a_problem_document(
     problem = json.loads(text)
     assert problem["status"] == status
     assert "Traceback" not in text
-
-
-def test_cart_lives_in_its_session(shop: World) -> None:
-    session = shop.curl("http://localhost:8080/api/sessions", "-X", "POST").json()["session_id"]
-    header = ("-H", f"X-Session-Id: {session}")
-    items = [{"product_id": 1, "quantity": 2}]
-    put = ("-X", "PUT", "-d", json.dumps({"items": items}), *JSON, *header)
-    assert shop.curl("http://localhost:8080/api/cart", *put).json()["items"] == items
-    assert shop.curl("http://localhost:8080/api/cart", *header).json()["items"] == items
-
-
-def test_more_carts_are_asked_for_at_once_than_redis_has_connections(shop: World) -> None:
-    session = shop.curl("http://localhost:8080/api/sessions", "-X", "POST").json()["session_id"]
-    asked = f"GET /api/cart HTTP/1.1\r\nHost: localhost\r\nX-Session-Id: {session}\r\n\r\n"
-    with contextlib.ExitStack() as opened:
-        with inside(NETNS_DIR / shop.host):
-            clients = [
-                opened.enter_context(socket.create_connection(("127.0.0.1", 8080), 20))
-                for _ in range(150)
-            ]
-        said = set()
-        for _ in range(10):
-            for each in clients:
-                each.sendall(asked.encode())
-            said |= {each.recv(1 << 16).partition(b"\r\n")[0] for each in clients}
-    assert said == {b"HTTP/1.1 200 OK"}
-
-
-def test_trace_of_no_form_is_not_passed_on(shop: World) -> None:
-    """Asked of the gateway itself: at the edge the header is replaced."""
-    url = "http://10.0.0.20:3000/api/products"
-    words = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", "traceparent: x", url)
-    assert shop.inside("nginx-lb", *words).ok().out == "200"
 
 
 def test_orders_are_paged_newest_first(shop: World) -> None:
