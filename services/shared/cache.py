@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 VERSION = "products:version"  # goes up with every change of stock
 TTL_S = 30
 TIMEOUT_S = 0.5
+AWAY_S = 1.0  # so long a Redis that did not answer in time is not asked
+ONCE = Retry(NoBackoff(), 0)
+AGAIN = Retry(NoBackoff(), 1, (redis.ConnectionError,))  # not what took its time already
 
 
 class TimedConnection(redis.Connection):
@@ -49,45 +54,57 @@ class Cache:
     """
 
     def __init__(self) -> None:
-        self._pool = redis.ConnectionPool(
-            connection_class=TimedConnection, retry=Retry(NoBackoff(), 1), **options(TIMEOUT_S)
-        )
-        self._redis = redis.Redis(connection_pool=self._pool)
         self._mine = threading.local()
+        self._away_until_s = 0.0  # by CLOCK_MONOTONIC; 0 while it answers
+        self._once_more: threading.Timer | None = None
 
     def through(self, key: str, load: Callable[[], bytes]) -> tuple[bytes, str]:
         """The value, and whether it was a `hit` or a `miss`."""
         try:
             version, value = self._ask("MGET", VERSION, key)
-        except redis.RedisError as error:
-            log.warning("redis: %s", error)
+        except redis.RedisError:
             return load(), "miss"
         version = version or b"0"
         if value is not None and value.startswith(version + b"\n"):
             return value[len(version) + 1 :], "hit"
         fresh = load()
-        try:
-            self._redis.set(key, version + b"\n" + fresh, ex=TTL_S)
-        except redis.RedisError as error:
-            log.warning("redis: %s", error)
+        with contextlib.suppress(redis.RedisError):
+            self._ask("SET", key, version + b"\n" + fresh, "EX", TTL_S)
         return fresh, "miss"
 
     def invalidate(self) -> None:
-        """Makes every stored answer stale. If Redis is away they go with their TTL."""
+        """Makes every stored answer stale; if Redis is away, as soon as it is back."""
         try:
             self._ask("INCRBY", VERSION, 1)
-        except redis.RedisError as error:
-            log.warning("redis: %s", error)
+        except redis.RedisError:
+            if self._once_more is None:
+                self._once_more = threading.Timer(AWAY_S, self._make_up)
+                self._once_more.daemon = True
+                self._once_more.start()
 
-    def _ask(self, *words: str | int) -> Any:
-        """A command that a request makes in any case. Raises redis.RedisError.
+    def _make_up(self) -> None:
+        self._once_more = None  # first: whoever fails from here on owes one of their own
+        self.invalidate()
 
-        On a connection of this thread's own, since a pool's locks and lists would take as much
-        CPU again as the command.
+    def ping(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self._ask("PING"))
+        except redis.RedisError:
+            return False
+
+    def _ask(self, *words: str | bytes | int) -> Any:
+        """The answer to a command. Raises redis.RedisError.
+
+        A connection that ended meanwhile costs no answer; one that hangs costs TIMEOUT_S, once:
+        until AWAY_S are over nobody asks, and then one alone.
         """
-        connection: TimedConnection | None = getattr(self._mine, "connection", None)
-        if connection is None:
-            connection = self._mine.connection = self._pool.make_connection()
+        if self._away_until_s:
+            now_s = time.monotonic()
+            if now_s < self._away_until_s:
+                raise redis.ConnectionError("it did not answer a moment ago")
+            self._away_until_s = now_s + AWAY_S
+        connection = self._connection()
         command = connection.pack_command(*words)
 
         def ask() -> Any:
@@ -95,10 +112,19 @@ class Cache:
             connection.send_packed_command(command)
             return connection.read_response()
 
-        return connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
-
-    def ping(self) -> bool:
         try:
-            return bool(self._redis.ping())
-        except redis.RedisError:
-            return False
+            answer = AGAIN.call_with_retry(ask, lambda _: connection.disconnect())
+        except redis.RedisError as error:
+            log.warning("redis: %s", error)
+            if isinstance(error, redis.TimeoutError):
+                self._away_until_s = time.monotonic() + AWAY_S
+            raise
+        self._away_until_s = 0.0
+        return answer
+
+    def _connection(self) -> TimedConnection:
+        """This thread's own: a pool's locks and lists would take as much CPU as a command."""
+        connection: TimedConnection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = TimedConnection(retry=ONCE, **options(TIMEOUT_S))
+        return connection
