@@ -87,7 +87,7 @@ class StepStarted(Struct, frozen=True):
 
 
 class StepProvisioned(Struct, frozen=True):
-    """The node's own work is done; its readiness gate is next."""
+    """The node's own work is done, not yet what its readiness waits for."""
 
     node: str
     attempt: int

@@ -62,7 +62,7 @@ class Lasted:
                 self._provisioned_ns[name] = record.mono_ns
             case StepFinished(node=name, outcome=Outcome.CHANGED) if name in self._begun_ns:
                 begun_ns = self._begun_ns[name]
-                started_ms = _ms(self._provisioned_ns[name] - begun_ns)
+                started_ms = _ms(self._provisioned_ns.get(name, record.mono_ns) - begun_ns)
                 self._seen[name] = Times(started_ms, _ms(record.mono_ns - begun_ns))
 
     def weights(self, names: Iterable[str], needs: Needs) -> dict[str, int]:

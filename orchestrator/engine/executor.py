@@ -4,8 +4,8 @@ Every node goes through the same phases, told apart by events:
 StepQueued → (slot) → SlotTaken → StepStarted → work → StepProvisioned → (what it was started
 beside) → StepJoined → (gate) → StepFinished, StepRetried → (backoff) → StepQueued for another
 attempt, and StepGivenUp → (undo) → StepFinished where none is left. What is as wanted has no
-StepStarted. A slot is held for work only: a node that waits for its readiness must not keep the
-node it waits for from starting.
+StepStarted, what has nothing to wait for no StepProvisioned. A slot is held for work only: a node
+that waits for its readiness must not keep the node it waits for from starting.
 """
 
 from __future__ import annotations
@@ -322,7 +322,8 @@ class _Step:
             slots.release()
         if self._action is Action.REMOVE:
             return
-        self._emit(StepProvisioned(node.name, self.attempt))
+        if self._join is not None or node.gate is not None:
+            self._emit(StepProvisioned(node.name, self.attempt))
         self._reach(Stage.STARTED)
         if self._join is not None:
             await self._joined(self._join)

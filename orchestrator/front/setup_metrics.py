@@ -256,13 +256,13 @@ class SetupMetrics:
         labels = ("operation", "node", "phase")
         yield _gauge(
             "orchestrator_node_phase_offset_seconds",
-            "When work of this phase first began, from the start of the last run that changed "
+            "When work on the node first began, from the start of the last run that changed "
             "something.",
-            labels,  # of the waiting before, each part begins where the one before it ends
+            labels,  # each other phase begins where the one before it ends
             {
                 (op, node, phase): time.offset_ns / 1e9
                 for op, node, phase, time in phases
-                if phase not in (Phase.DEPENDENCY_WAIT, Phase.SLOT_WAIT) and op != "down"
+                if phase == Phase.PROVISION and op != "down"
             },
         )
         yield _gauge(
