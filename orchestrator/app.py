@@ -60,7 +60,7 @@ from orchestrator.replay import (
     subgraph,
 )
 from orchestrator.resource import Observation, State
-from orchestrator.rotation import finish
+from orchestrator.rotation import finish, unaware
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -176,14 +176,15 @@ class App(Struct, frozen=True, dict=True):
         nodes = self.nodes
 
         async def work() -> Result:
-            self.compiler.secrets.ensure(self.stack.secrets)
+            made = self.compiler.secrets.ensure(self.stack.secrets)
+            anew = unaware(self, made)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
                 result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
-            result = await self.run("up", nodes, Action.ENSURE, sights, complain)
+            result = await self.run("up", nodes, Action.ENSURE, sights, complain, rebuild=anew)
             left = self.compiler.secrets.rotation()
             if left is None or result.outcome is Outcome.FAILED:
                 return result

@@ -44,12 +44,13 @@ class Secrets:
         self.directory = directory
         self._known: dict[str, str] = {}
 
-    def ensure(self, names: Iterable[str]) -> None:
-        """Makes those that do not exist. Each appears whole or not at all."""
+    def ensure(self, names: Iterable[str]) -> list[str]:
+        """Makes those that do not exist, and says which. Each appears whole or not at all."""
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in names:
-            if not (self.directory / name).exists():
-                self._put(name, secrets.token_urlsafe(SECRET_BYTES))
+        made = [name for name in names if not (self.directory / name).exists()]
+        for name in made:
+            self._put(name, secrets.token_urlsafe(SECRET_BYTES))
+        return made
 
     def get(self, name: str) -> str:
         """The secret's text. Raises ResourceError if it was not made yet."""

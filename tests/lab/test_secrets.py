@@ -262,3 +262,15 @@ def test_any_password_enters_and_a_changed_migration_is_refused(
         assert "001_catalogue.sql was changed after it had been applied" in refused.err
     finally:
         world.orchestrator("down", "--volumes", stack=stack).ok()
+
+
+def test_up_starts_anew_what_runs_with_secrets_that_were_lost(world: World) -> None:
+    """With the whole state of the lab; nobody watches it, so nobody has put it back before."""
+    try:
+        world.orchestrator("up").ok()
+        old = kept(world)
+        shutil.rmtree(world.state)
+        world.orchestrator("up").ok()
+        assert_only_these_hold(world, old)
+    finally:
+        world.orchestrator("down", "--volumes").ok()
