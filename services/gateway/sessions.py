@@ -11,13 +11,16 @@ import json
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import redis.asyncio as redis
 from aiohttp import web
 from gateway.guard import read_body
-from gateway.upstream import TURN_S
+from gateway.upstream import FIRST_PAUSE_S, LONGEST_PAUSE_S, TURN_S
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from shared.bodies import unambiguous
 from shared.hops import calling, stamp_us
 from shared.problem import Problem
@@ -27,8 +30,14 @@ log = logging.getLogger("gateway")
 
 CONNECTIONS = 64
 TIMEOUT_S = 1.0
+RETRY_FOR_S = 2.0  # Redis comes back in a tenth of that
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
+
+
+T = TypeVar("T")
+# Not what was too late: that has cost its time already.
+AGAIN = Retry(ExponentialBackoff(LONGEST_PAUSE_S, FIRST_PAUSE_S), -1, (redis.ConnectionError,))
 
 
 class TimedConnection(redis.Connection):
@@ -62,6 +71,21 @@ def _redis() -> redis.Redis:
     return redis.Redis.from_pool(pool)
 
 
+async def _ask(command: Callable[[redis.Redis], Awaitable[T]]) -> T:
+    """Redis' answer, also while it is being restarted; the command may be carried out twice.
+
+    Raises redis.RedisError.
+    """
+    until_s = time.monotonic() + RETRY_FOR_S
+
+    async def nothing(_: Exception) -> None:
+        """A connection that ended connects anew by itself."""
+
+    return await AGAIN.call_with_retry(
+        lambda: command(_redis()), nothing, lambda _: time.monotonic() < until_s
+    )
+
+
 async def handle(request: web.Request) -> web.Response:
     """The answer to a request for a session or its cart. Raises Problem."""
     try:
@@ -81,7 +105,7 @@ async def create(request: web.Request) -> web.Response:
         customer = from_json(NewSession, await body_of(request)).customer_id
     session = secrets.token_urlsafe(24)
     document = {"customer_id": customer, "items": []}
-    await _redis().set(f"session:{session}", json.dumps(document), ex=SESSION_TTL_S)
+    await _store(session, document)
     answer = {"session_id": session, "expires_in_s": SESSION_TTL_S}
     response = web.json_response(answer, status=201)
     response.set_cookie(
@@ -102,8 +126,7 @@ async def put_cart(request: web.Request) -> web.Response:
     document = await load_session(request)
     cart = from_json(Cart, await body_of(request))
     document["items"] = [item.model_dump() for item in cart.items]
-    key = f"session:{session_id(request)}"
-    await _redis().set(key, json.dumps(document), ex=SESSION_TTL_S)
+    await _store(session_id(request), document)
     return web.json_response({"customer_id": document["customer_id"], "items": document["items"]})
 
 
@@ -126,11 +149,17 @@ def session_id(request: web.Request) -> str:
 
 async def load_session(request: web.Request) -> dict[str, Any]:
     """The session, whose life begins anew with each use. Raises Problem 401."""
-    found = await _redis().getex(f"session:{session_id(request)}", ex=SESSION_TTL_S)
+    key = f"session:{session_id(request)}"
+    found = await _ask(lambda redis: redis.getex(key, ex=SESSION_TTL_S))
     if found is None:
         raise Problem(401, "this session has ended: POST /api/sessions for a new one")
     document: dict[str, Any] = json.loads(found)
     return document
+
+
+async def _store(session: str, document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    await _ask(lambda redis: redis.set(f"session:{session}", text, ex=SESSION_TTL_S))
 
 
 HANDLERS: dict[tuple[str, str], Callable[[web.Request], Awaitable[web.Response]]] = {
