@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httptools
 from aiohttp import web
 from gateway.guard import overloaded, read_body
-from shared.hops import HEADER, NAME_HEADER, SENT_HEADER, frame, stamp_us
+from shared.hops import DEADLINE_HEADER, HEADER, NAME_HEADER, SENT_HEADER, frame, stamp_us
 from shared.problem import Problem
 
 log = logging.getLogger("gateway")
@@ -25,6 +25,7 @@ log = logging.getLogger("gateway")
 RETRY_FOR_S = 10.0  # a service takes a second or two to come back
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25
 CONNECT_S, ANSWER_S = 1.0, 8.0
+ANSWER_US = int(ANSWER_S * 1e6)
 CONNECTIONS = 64  # to each service at most; a request that finds none free waits for its turn
 TURN_S = 4.0  # so long; then it is shed, since its client has waited long enough
 PASSED_BACK = (
@@ -212,6 +213,7 @@ class Upstream:
             if current is not None:  # to find a connection was the gateway's own time
                 sent_us = stamp_us()
                 headers = {**headers, SENT_HEADER: str(sent_us)}
+            headers = {**headers, DEADLINE_HEADER: str(stamp_us() + ANSWER_US)}
             answer = await connection.exchange(self._message(method, path, headers, body))
             result, received_us = str(answer.status), answer.received_us
             below = answer.headers.pop(HEADER, None)

@@ -10,6 +10,9 @@ its callee's own stamps, and one entry for each call that was made below it. RES
 HTTP status, `ok` or `error`. Stores do not stamp: their entries end after RECEIVED. There are
 at most MAX_CALLS; a last entry `+N` says how many there would be more. A caller that only
 counts sends `X-Hop-Sent: route`, and gets `X-Hop: HOP,,,ROUTE`.
+
+A caller that waits so long and no longer sends `X-Deadline: STAMP`: what was queued until then
+is not carried out for nobody.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 
 from shared.metrics import Requests
 
-SENT_HEADER, HEADER = "X-Hop-Sent", "X-Hop"
+SENT_HEADER, HEADER, DEADLINE_HEADER = "X-Hop-Sent", "X-Hop", "X-Deadline"
 ROUTE_ONLY = "route"
 MAX_CALLS = 24  # in one header: nginx has a page (4 KB) for the whole head of an answer
 FORWARDS_HEADER, NAME_HEADER = "Max-Forwards", "Server-Hop"

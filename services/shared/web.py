@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request, Response, jsonify, request
@@ -14,7 +15,7 @@ from werkzeug.routing import MapAdapter
 from shared import log, metrics
 from shared.bodies import unambiguous
 from shared.database import NoDatabaseError
-from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted
+from shared.hops import FORWARDS_HEADER, NAME_HEADER, counted, stamp_us
 from shared.problem import CONTENT_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ def make_app(name: str) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.wsgi_app = counted(name, app.wsgi_app, _route, metrics.serve(name))  # type: ignore[method-assign]
+
+    @app.before_request
+    def in_time() -> None:
+        """Raises Problem 503 if nobody waits for the answer any more."""
+        with suppress(ValueError):  # no stamp: from nobody who knows what it means
+            if int(request.environ.get("HTTP_X_DEADLINE", "-")) < stamp_us():
+                raise Problem(503, "this request waited for longer than its sender does")
 
     @app.get("/health")
     def health() -> Response:

@@ -305,3 +305,16 @@ def test_redis_that_says_nothing_is_a_miss_and_not_asked_again_at_once(
     for _ in range(2):
         assert cache.through("products:1", lambda: b"fresh") == (b"fresh", "miss")
     assert server.asked == 1
+
+
+# -- deadlines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stamp", "status"), [("1", 503), ("9" * 18, 200), ("9" * 5000, 200), ("soon", 200), ("", 200)]
+)
+def test_request_that_nobody_waits_for_is_not_carried_out(stamp: str, status: int) -> None:
+    from shared.web import make_app
+
+    said = make_app("product-service").test_client().get("/health", headers={"X-Deadline": stamp})
+    assert said.status_code == status
