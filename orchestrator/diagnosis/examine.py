@@ -183,8 +183,7 @@ class Examination(Struct):
             text, command = "/run/netns is mounted", "findmnt /run/netns"
             return [transport.observed("namespace", name, seen.observed[name], text, command)]
         if kind == "link":
-            text, command = "points to the rendered file", f"ls -l {_short(name)}"
-            return [transport.observed("file", name, seen.observed[name], text, command)]
+            return [transport.link(name, seen.observed[name], f"ls -l {_short(name)}")]
         return []
 
     def _jobs(self, names: Sequence[str], seen: Seen) -> None:
@@ -226,7 +225,7 @@ class Examination(Struct):
             elif seen.observed[name].state is not State.PRESENT:
                 detail = seen.observed[name].detail or str(seen.observed[name].state)
             kind = name.partition(":")[0]
-            if detail and kind not in ("service", "job", "check"):
+            if detail and kind not in ("service", "job", "check", "link"):
                 layer = LAYERS_OF_KINDS.get(kind, "link" if kind == "veth" else kind)
                 self.found[name].append(Finding(layer, name, Verdict.DRIFT, detail))
 

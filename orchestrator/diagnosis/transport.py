@@ -224,3 +224,10 @@ def observed(layer: str, node: str, seen: Observation, is_well: str, command: st
         return Finding(layer, node, Verdict.OK, is_well, command)
     text = seen.detail or "it is not there"
     return Finding(layer, node, Verdict.BROKEN, text, command)
+
+
+def link(node: str, seen: Observation, command: str) -> Finding:
+    """To a file for people to look at; somebody else's in its place is let be, as by `up`."""
+    if seen.state is State.FOREIGN:
+        return Finding("file", node, Verdict.OK, f"{seen.detail}, which is left as it is", command)
+    return observed("file", node, seen, "points to the rendered file", command)

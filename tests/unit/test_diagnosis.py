@@ -387,3 +387,12 @@ def test_link_with_an_address_of_another_or_another_mtu_is_named_with_its_mend()
     assert small.mend == "ip -n pg link set dev veth-pg mtu 65520"
     other_end = network.link(VETH, host(replace(OUTER, mtu=1500)), inside(), SHELL)
     assert other_end.mend == "ip link set dev veth-pg-br mtu 65520"
+
+
+def test_file_of_somebody_else_in_place_of_a_link_is_let_be() -> None:
+    node, name = "link:/tmp/nginx/nginx.conf", "/tmp/nginx/nginx.conf"
+    foreign = Observation(State.FOREIGN, f"{name} is somebody else's file")
+    found = transport.link(node, foreign, "ls -l")
+    assert (found.verdict, found.evidence) == ("ok", f"{foreign.detail}, which is left as it is")
+    assert transport.link(node, Observation(State.ABSENT), "ls -l").verdict == "broken"
+    assert transport.link(node, Observation(State.PRESENT), "ls -l").verdict == "ok"
