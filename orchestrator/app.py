@@ -60,7 +60,7 @@ from orchestrator.replay import (
     subgraph,
 )
 from orchestrator.resource import Observation, State
-from orchestrator.rotation import finish, unaware
+from orchestrator.rotation import finish
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -103,7 +103,7 @@ class App(Struct, frozen=True, dict=True):
             memory=self.lab.run_root / HOSTS_DIR,
             emit=self.emit,
             netlink=Netlink(),
-            secrets=Secrets(self.lab.state_dir / "secrets"),
+            secrets=Secrets(self.lab.state_dir / "secrets", self.lab.run_dir / "secrets"),
             whole=self.whole,
             compiled=self.known.compiled if self.known else {},
             remembered=self.remembered,
@@ -177,7 +177,8 @@ class App(Struct, frozen=True, dict=True):
 
         async def work() -> Result:
             made = self.compiler.secrets.ensure(self.stack.secrets)
-            anew = unaware(self, made)
+            is_first = len(made) == len(self.stack.secrets)
+            anew = set() if is_first else self.compiler.rotating(made).keys() & nodes.keys()
             orphans = self._orphans()
             if await former.is_any_there(orphans):
                 result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
@@ -231,7 +232,7 @@ class App(Struct, frozen=True, dict=True):
         its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         async with lock(self.lab, "heal"):
-            self.compiler.secrets.restore()
+            self.compiler.secrets.ensure(self.stack.secrets)
             drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name], why) for name, why in hung.items()}

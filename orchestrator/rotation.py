@@ -11,7 +11,7 @@ Each step may be repeated, and the lab serves between any two of them; so after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from orchestrator.attendance import Attendance
@@ -21,7 +21,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.events import Action, Outcome
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.processes.secrets import Phase, Rotation
-from orchestrator.processes.service import Program, Service
+from orchestrator.processes.service import Service
 from orchestrator.replay import subgraph
 from orchestrator.resource import State
 
@@ -71,13 +71,6 @@ def learning(app: App, names: Collection[str]) -> set[str]:
     return found
 
 
-def unaware(app: App, made: Collection[str]) -> set[str]:
-    """Running services that would go on with what these secrets were before they were lost and
-    made again: nobody tells them, and they need not be started anew for a new one."""
-    running = _reading_anew(app.nodes)
-    return running.keys() & learning(app, made) if made and running else set()
-
-
 async def _require_up(app: App, names: Collection[str]) -> None:
     """Of others it makes no difference: they may be down, or fail and be started over and over."""
     every = [name for name, node in app.nodes.items() if isinstance(node.resource, Service)]
@@ -97,7 +90,7 @@ async def finish(
     """Goes on with a rotation to its end; the caller holds the lab."""
     secrets = app.compiler.secrets
     if rotation.phase is Phase.ACCEPT:
-        _publish(app.nodes)
+        _publish(app.nodes.values())
         jobs = app.compiler.rotating(rotation.names)
         if jobs:
             result = await app.run(
@@ -108,7 +101,7 @@ async def finish(
         app.remembered.forget()
         secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
-    _publish(nodes)
+    _publish(nodes.values())
     jobs = app.compiler.rotating(rotation.names)
     learners = learning(app, rotation.names)
     restarted = [name for name in nodes if name in learners and await _is_outdated(nodes[name])]
@@ -119,22 +112,13 @@ async def finish(
     return result
 
 
-def _publish(nodes: Mapping[str, Node]) -> None:
+def _publish(nodes: Collection[Node]) -> None:
     """Puts secrets where running programs read them anew."""
-    for program in _reading_anew(nodes).values():
-        if program.secrets():
-            program.publish()
-
-
-def _reading_anew(nodes: Mapping[str, Node]) -> dict[str, Program]:
-    """Running programs that read secrets anew, by the names of their nodes."""
-    found = {}
-    for name, node in nodes.items():
-        if isinstance(node.resource, Service):
+    for node in nodes:
+        if isinstance(node.resource, Service) and node.resource.program.described is not None:
             program = node.resource.program
-            if program.described is not None and program.folder.path.exists():
-                found[name] = program
-    return found
+            if program.folder.path.exists() and program.secrets():
+                program.publish()
 
 
 async def _is_outdated(node: Node) -> bool:

@@ -120,7 +120,6 @@ class Supervisor:
     async def run(self) -> None:
         """Watches for ever; cancelled to stop."""
         monitor = Monitor(self._look.set)
-        self._app.compiler.secrets.remember(self._app.stack.secrets)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tick())

@@ -21,7 +21,7 @@ class Placeholders(Secrets):
     """Stands in for secrets, which validating neither needs nor may read."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        super().__init__(Path("/nonexistent"))
+        super().__init__(Path("/nonexistent"), Path("/nonexistent"))
         self._names = names
 
     def get(self, name: str) -> str:

@@ -53,14 +53,18 @@ async def audit(app: App) -> list[Finding]:
 
 
 def _of_files(app: App, programs: Mapping[str, Program]) -> Iterator[Finding]:
-    directory = app.compiler.secrets.directory
-    top = looking.entry(directory)
-    inside = looking.entries(directory)
-    wrong = [] if top else [f"{directory} is not there"]
-    for each, allowed in ((top, 0o700), *((each, 0o600) for each in inside)):
-        if each and (each.mode & ~allowed or each.uid != 0):
-            wrong.append(f"{each.path} has mode {each.mode:04o}, owner {each.uid}")
-    yield judged("1.1", "host", wrong, f"{directory}: 0700, {len(inside)} files 0600, root's")
+    directories = (app.compiler.secrets.directory, app.compiler.secrets.copies)
+    wrong: list[str] = []
+    count = 0
+    for directory in directories:
+        top, inside = looking.entry(directory), looking.entries(directory)
+        wrong += [] if top else [f"{directory} is not there"]
+        for each, allowed in ((top, 0o700), *((each, 0o600) for each in inside)):
+            if each and (each.mode & ~allowed or each.uid != 0):
+                wrong.append(f"{each.path} has mode {each.mode:04o}, owner {each.uid}")
+        count += len(inside)
+    places = " and ".join(map(str, directories))
+    yield judged("1.1", "host", wrong, f"{places}: 0700, {count} files 0600, root's")
     for name, program in programs.items():
         for outside in program.data.values():
             kept = looking.entry(outside)

@@ -322,8 +322,9 @@ class _Step:
             slots.release()
         if self._action is Action.REMOVE:
             return
-        if self._join is not None or node.gate is not None:
-            self._emit(StepProvisioned(node.name, self.attempt))
+        if self._join is None and node.gate is None:
+            return  # ready
+        self._emit(StepProvisioned(node.name, self.attempt))
         self._reach(Stage.STARTED)
         if self._join is not None:
             await self._joined(self._join)

@@ -1,12 +1,14 @@
 """Secrets of a lab: made at first start, readable by root alone, and exchanged for new ones.
 
+A copy lies beside what runs, for as long as that does: what runs has them, so one that somebody
+deleted must come back as it was.
+
 While a secret NAME is exchanged, NAME.next lies beside it, and `.rotation` tells how far that has
 come, so that whoever comes next after a crash can go on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Iterable
@@ -38,38 +40,49 @@ class Rotation(Struct, frozen=True):
 
 
 class Secrets:
-    """Random passwords, mode 0600 in a directory of root's alone."""
+    """Random passwords, mode 0600 in directories of root's alone."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._known: dict[str, str] = {}
+    def __init__(self, directory: Path, copies: Path) -> None:
+        self.directory, self.copies = directory, copies
 
     def ensure(self, names: Iterable[str]) -> list[str]:
-        """Makes those that do not exist, and says which. Each appears whole or not at all."""
+        """Brings back those that do not exist, or makes them where there is no copy, and says
+        which it made. Each appears whole or not at all."""
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        made = [name for name in names if not (self.directory / name).exists()]
-        for name in made:
-            self._put(name, secrets.token_urlsafe(SECRET_BYTES))
+        made = []
+        for name in names:
+            if not (self.directory / name).exists():
+                text = _read(self.copies / name)
+                if text is None:
+                    text = secrets.token_urlsafe(SECRET_BYTES)
+                    made.append(name)
+                self._put(name, text)
+        self._copy(names)
         return made
+
+    def _copy(self, names: Iterable[str]) -> None:
+        self.copies.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for name in names:
+            text, copy = self.get(name), self.copies / name
+            if _read(copy) != text:
+                draft = self.copies / f".{name}.new"
+                write_private(draft, text)
+                draft.rename(copy)
 
     def get(self, name: str) -> str:
         """The secret's text. Raises ResourceError if it was not made yet."""
         try:
-            self._known[name] = (self.directory / name).read_text()
+            return (self.directory / name).read_text()
         except OSError as error:
             raise ResourceError(f"secret:{name}", "read", str(error)) from error
-        return self._known[name]
 
     def valid(self, name: str) -> tuple[str, ...]:
         """The secret and, while it is rotated, the next one: a server takes one of them.
 
         Raises ResourceError if it was not made yet.
         """
-        now = self.get(name)
-        try:
-            return now, (self.directory / f"{name}{NEXT}").read_text()
-        except OSError:
-            return (now,)
+        now, following = self.get(name), _read(self.directory / f"{name}{NEXT}")
+        return (now,) if following is None else (now, following)
 
     def files(self, names: Iterable[str]) -> dict[str, str]:
         """What a service finds: secrets by name, with NAME.next while it is being rotated."""
@@ -78,20 +91,6 @@ class Secrets:
             for suffix, text in zip(("", NEXT), self.valid(name), strict=False):
                 found[f"{name}{suffix}"] = text
         return found
-
-    def remember(self, names: Iterable[str]) -> None:
-        """Reads those that there are, for `restore`."""
-        for name in names:
-            with contextlib.suppress(ResourceError):
-                self.get(name)
-
-    def restore(self) -> None:
-        """Writes back what we have read and somebody has deleted since: what runs has it."""
-        for name, text in self._known.items():
-            path = self.directory / name
-            if not path.exists():
-                self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-                write_private(path, text)
 
     # -- rotation ------------------------------------------------------------------------
 
@@ -119,6 +118,7 @@ class Secrets:
             if following.exists():
                 following.rename(self.directory / name)
         self._sync()
+        self._copy(rotation.names)
 
     def end(self) -> None:
         (self.directory / STATE).unlink(missing_ok=True)
@@ -136,3 +136,11 @@ class Secrets:
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def _read(path: Path) -> str | None:
+    """None if it is not there."""
+    try:
+        return path.read_text()
+    except OSError:
+        return None

@@ -264,13 +264,36 @@ def test_any_password_enters_and_a_changed_migration_is_refused(
         world.orchestrator("down", "--volumes", stack=stack).ok()
 
 
-def test_up_starts_anew_what_runs_with_secrets_that_were_lost(world: World) -> None:
-    """With the whole state of the lab; nobody watches it, so nobody has put it back before."""
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_secret_that_somebody_deleted_comes_back_as_it_was(world: World, lost: str) -> None:
+    """By `up`: nobody watches the lab. Also where the first try is killed."""
     try:
         world.orchestrator("up").ok()
         old = kept(world)
-        shutil.rmtree(world.state)
+        if lost == "all":
+            shutil.rmtree(world.state)
+        else:
+            (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
+        words = [world.host, world.state, world.run_dir, SHOP]
+        killed = run(sys.executable, ROOT / "tests" / "crash.py", "up", "0", *words)
+        assert killed.code == -signal.SIGKILL
         world.orchestrator("up").ok()
-        assert_only_these_hold(world, old)
+        assert kept(world) == old
+        assert set(world.node_states().values()) == {"ready"}
+        assert world.orchestrator("verify").code == 0
+    finally:
+        world.orchestrator("down", "--volumes").ok()
+
+
+def test_password_that_was_lost_while_all_was_down_is_made_and_handed_on(world: World) -> None:
+    try:
+        world.orchestrator("up").ok()
+        old = kept(world)
+        world.orchestrator("down").ok()
+        (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
+        world.orchestrator("up").ok()
+        changed = {name for name, text in kept(world).items() if text != old[name]}
+        assert changed == {"orders-password"}
+        assert world.orchestrator("verify").code == 0
     finally:
         world.orchestrator("down", "--volumes").ok()

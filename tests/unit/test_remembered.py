@@ -37,7 +37,7 @@ class Bench:
     """A lab whose templates are rendered by one command after the other."""
 
     def __init__(self, place: Path) -> None:
-        self.place, self.secrets = place, Secrets(place / "secrets")
+        self.place, self.secrets = place, Secrets(place / "secrets", place / "copies")
         self.secrets.ensure(["pw"])
         self.stack: Stack = parse_stack(STACK, "tiny.yaml")
         self.basis, self.there = "basis", True
@@ -100,7 +100,8 @@ def test_next_command_renders_nothing(bench: Bench, monkeypatch: pytest.MonkeyPa
 def test_file_is_for_root_alone(bench: Bench) -> None:
     bench.command()
     assert stat.S_IMODE(bench.file.stat().st_mode) == 0o600
-    assert {path.name for path in bench.place.iterdir()} == {"a.conf", "secrets", "rendered.json"}
+    made = {"a.conf", "secrets", "copies", "rendered.json"}
+    assert {path.name for path in bench.place.iterdir()} == made
 
 
 def test_each_thing_that_it_was_made_from_counts(bench: Bench) -> None:
