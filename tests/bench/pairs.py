@@ -15,10 +15,10 @@ from bench.rows import Bound, Row, ratio
 from bench.turns import Client, Turn, UnservedError
 
 ROUND_S = 10.0  # of one pair, both of its ways together; longer where turns are long
-INSTANCES = 8  # a round, where other processes serve one way than the other
+INSTANCES = 8  # a round, where another lab serves one way than the other
 TURN_S = 0.1
 WARM_S = 0.2  # after something was changed, before it is measured
-ANEW_WARM_S = 0.5  # new processes, before they are measured
+ANEW_WARM_S = 0.5  # a new lab, before it is measured
 FILLED_S = 0.02  # until every connection waits for an answer
 RESAMPLED = 1000
 BLOCK = 5  # turns that are resampled together: what moves a machine lasts longer than one
@@ -45,8 +45,8 @@ class Way:
 class Pair:
     """What the part does of what the whole does, in throughput.
 
-    `anew` replaces the processes that serve: two of one program differ by some hundredths for as
-    long as they live, so where each way has its own, one of each would say little.
+    `anew` builds both ways anew: two labs of one stack differ by some hundredths for as long as
+    they live, so where each way has its own, one of each would say little.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Pair:
             for _ in range(INSTANCES):
                 self.anew()
                 for way in (self.part, self.whole):
+                    way.client.connect_anew()
                     way.turn(ANEW_WARM_S)
                 self.blocks.append(self._turns(self.round_s / INSTANCES))
                 found += self.blocks[-1]
@@ -124,7 +125,7 @@ class Pair:
         by_cpu = _interval(self.blocks, lambda them: _cost_us(them, 1) / _cost_us(them, 0))
         count = f"{sum(map(len, self.blocks))} turns each"
         if self.anew is not None:
-            count += f", of {len(self.blocks)} sets of processes"
+            count += f", of {len(self.blocks)} labs each"
         return f"{self.name} {by_rate}, by CPU {by_cpu} ({count})"
 
 

@@ -54,11 +54,12 @@ TURNS = (
     f"{turns.CONNECTIONS} keep-alive connections to either way, and asks one, then the other, in "
     f"an order by lot, {pairs.TURN_S * 1e3:.0f} ms each; {WHOLE_TURN_S * 1e3:.0f} ms where rules "
     f"are changed in between, {OBSERVED_S * 1e3:.0f} ms for the observers, which come "
-    "to themselves first. Before loopback is asked gateway and services are replaced, "
-    f"{pairs.INSTANCES} times a round: two processes of one program differ by some hundredths for "
-    "as long as they live. CPU is all that the machine's processors did meanwhile, that process "
-    "and softirqs included. The host is as one on which nobody has loaded br_netfilter. For the "
-    "limits of the edge the client is outside, since the host itself has none."
+    "to themselves first. Loopback is compared with a lab that differs in that alone; both are "
+    f"taken down and brought up again {pairs.INSTANCES} times a round: two labs of one stack "
+    "differ by some hundredths for as long as they live. CPU is all that the machine's processors "
+    "did meanwhile, that process and softirqs included. The host is as one on which nobody has "
+    "loaded br_netfilter. For the limits of the edge the client is outside, since the host itself "
+    "has none."
 )
 
 
@@ -243,13 +244,14 @@ def measure(rounds: int) -> Section:
         home.chmod(0o755)
         slow = labs.enter_context(lab(home, "textbook", variants.textbook))
         shop = labs.enter_context(lab(home, "shop", variants.shop, is_observed=True))
+        several = labs.enter_context(lab(home, "several", variants.namespaces))
         one = labs.enter_context(lab(home, "one", variants.loopback, database="nginx-lb"))
         host = shop.world.on_host
         textbook = Series(
             "textbook", slow, slow.world.on_host, "http://127.0.0.1:8080", may_refuse=True
         )
         observed = Series("observed", shop, host, "http://127.0.0.1:8080", is_observed=True)
-        compared = pairs_of(shop, one, labs.enter_context(shop.flow_rules()))
+        compared = pairs_of(shop, several, one, labs.enter_context(shop.flow_rules()))
         for each in (textbook, observed):
             each.warm()
         for _ in range(rounds):
@@ -268,9 +270,9 @@ def measure(rounds: int) -> Section:
     return Section("Requests", once, [METHOD, hops(observed), TURNS, margins])
 
 
-def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pair]:
+def pairs_of(shop: Lab, several: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pair]:
     """What is compared in hundredths. The same processes serve both ways, but for the edge, and
-    for loopback, which is a lab of its own."""
+    for several namespaces and one, which are labs of their own."""
     host, outside, port = shop.world.host, shop.world.outside, variants.UNOBSERVED_PORT
     local = "127.0.0.1"
     plain = shop.client(host, local, port)
@@ -306,23 +308,26 @@ def pairs_of(shop: Lab, one: Lab, flow_rules: Callable[[str], None]) -> list[Pai
         ),
         Pair(
             "namespaces and NAT ÷ loopback",
-            Way("unobserved, namespaces and NAT", plain),
+            Way(
+                "unobserved, namespaces and NAT",
+                several.client(several.world.host, local, 8080),
+            ),
             Way(
                 "unobserved, one namespace over loopback",
                 one.client(f"{one.world.host}.nginx-lb", local, 80),
             ),
             at_least(0.95),
-            anew=functools.partial(renew, shop, one),
+            anew=functools.partial(renew, several, one),
         ),
     ]
 
 
 def renew(*labs: Lab) -> None:
-    """New processes of gateway and services, in an order by lot."""
+    """Takes them down and brings them up again, in an order by lot."""
     for each in random.sample(labs, len(labs)):
-        with each.awake(is_observed=True):  # a replay waits for the supervisor's word
-            for layer in ("services", "gateway"):
-                each.world.orchestrator("replay", layer).ok()
+        each.world.orchestrator("down").ok()
+        each.world.orchestrator("up").ok()
+        each.bridge_only()
 
 
 def rows(textbook: Series, observed: Series) -> list[Row]:

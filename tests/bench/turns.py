@@ -85,6 +85,11 @@ class Client:
             each.close()
         self._epoll.close()
 
+    def connect_anew(self) -> None:
+        """Every connection, to what serves now."""
+        for each in [*self._sockets.values()]:
+            self._replaced(each)
+
     def _connect(self, count: int) -> list[socket.socket]:
         with inside(self._namespace):
             made = [socket.create_connection(self._address) for _ in range(count)]
@@ -109,8 +114,7 @@ class Client:
         Raises UnservedError.
         """
         if time.monotonic() - self._used > LONGEST_IDLE_S:
-            for each in [*self._sockets.values()]:
-                self._replaced(each)
+            self.connect_anew()
         self._used = -math.inf  # whoever fails leaves answers behind that nobody waits for
         request, sockets = self._request, self._sockets
         poll, now = self._epoll.poll, time.monotonic

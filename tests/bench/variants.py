@@ -34,8 +34,16 @@ def shop(directory: Path) -> Path:
     return _write(directory, stack)
 
 
+def namespaces(directory: Path) -> Path:
+    """Unobserved."""
+    stack = _copy(directory)
+    _unobserved(stack)
+    stack["services"]["nginx-lb"]["environment"] = dict(FAST_CLIENT)
+    return _write(directory, stack)
+
+
 def loopback(directory: Path) -> Path:
-    """Unobserved, and all in one namespace, so that every connection is over its loopback."""
+    """The same, all in one namespace, so that every connection is over its loopback."""
     stack = _copy(directory)
     _unobserved(stack)
     stack["flows"] = []  # there is nobody else
