@@ -16,6 +16,10 @@ class Client:
 
     def __init__(self, requests: int) -> None:
         self.requests = requests
+        self.connected = 1
+
+    def connect_anew(self) -> None:
+        self.connected += 1
 
     def turn(self, _: float, **__: float) -> Turn:
         if not self.requests:
@@ -44,8 +48,8 @@ def test_a_pair_is_compared_by_what_was_served() -> None:
     assert found.holds
 
 
-def test_a_pair_with_processes_of_its_own_is_compared_over_several_of_them() -> None:
-    """One slow instance is as much of the interval as it is of the rounds."""
+def test_a_pair_with_labs_of_its_own_is_compared_over_several_of_them() -> None:
+    """One slow lab is as much of the interval as it is of the rounds."""
     client = Client(80)
     rates = iter([80, 100] * INSTANCES)
 
@@ -56,6 +60,7 @@ def test_a_pair_with_processes_of_its_own_is_compared_over_several_of_them() -> 
     for _ in range(2):
         compared.round()
     assert next(rates, None) is None
+    assert client.connected == 1 + 2 * INSTANCES
     low, high = re.search(r" \((0\.\d+) – (\d\.\d+)\), by CPU", compared.margin()).groups()
     assert float(low) < 0.88
     assert 0.92 < float(high) <= 1
