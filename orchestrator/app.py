@@ -176,9 +176,11 @@ class App(Struct, frozen=True, dict=True):
         nodes = self.nodes
 
         async def work() -> Result:
-            made = self.compiler.secrets.ensure(self.stack.secrets)
-            is_first = len(made) == len(self.stack.secrets)
-            anew = set() if is_first else self.compiler.rotating(made).keys() & nodes.keys()
+            secrets = self.compiler.secrets
+            for name in secrets.ensure(self.stack.secrets):
+                complain(f"the secret {name} was not there; it is made now")
+            left = secrets.rotation()
+            anew = self.compiler.rotating(left.names).keys() & nodes.keys() if left else ()
             orphans = self._orphans()
             if await former.is_any_there(orphans):
                 result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
@@ -186,7 +188,6 @@ class App(Struct, frozen=True, dict=True):
                     return result
             former.record(self.lab, self.text)
             result = await self.run("up", nodes, Action.ENSURE, sights, complain, rebuild=anew)
-            left = self.compiler.secrets.rotation()
             if left is None or result.outcome is Outcome.FAILED:
                 return result
             return await finish(self, left, sights, complain=complain)
@@ -232,7 +233,7 @@ class App(Struct, frozen=True, dict=True):
         its reason, are made anew. Raises BusyError."""
         near = radius(self.nodes, frozenset(names), cascade=False)
         async with lock(self.lab, "heal"):
-            self.compiler.secrets.ensure(self.stack.secrets)
+            self.compiler.secrets.bring_back()
             drift = drifts(await self.broken(names), hung)
             acted = subgraph(self.nodes, near.touched)
             acted |= {name: hurried(acted[name], why) for name, why in hung.items()}

@@ -46,6 +46,7 @@ async def rotate(
     secrets = app.compiler.secrets
 
     async def work() -> Result:
+        secrets.bring_back()
         if under_way := secrets.rotation():
             result = await finish(app, under_way, sights, complain=complain)
             if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
@@ -98,8 +99,8 @@ async def finish(
             )
             if result.outcome is Outcome.FAILED:
                 return result
-        app.remembered.forget()
-        secrets.exchange(rotation)
+    app.remembered.forget()
+    secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())
     jobs = app.compiler.rotating(rotation.names)

@@ -23,6 +23,7 @@ from orchestrator.processes.files import write_private
 SECRET_BYTES = 24  # 192 bits, 32 characters of base64
 NEXT = ".next"
 STATE = ".rotation"
+DRAFT = "~"
 
 
 class Phase(StrEnum):
@@ -46,28 +47,43 @@ class Secrets:
         self.directory, self.copies = directory, copies
 
     def ensure(self, names: Iterable[str]) -> list[str]:
-        """Brings back those that do not exist, or makes them where there is no copy, and says
-        which it made. Each appears whole or not at all."""
-        self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        made = []
-        for name in names:
-            if not (self.directory / name).exists():
-                text = _read(self.copies / name)
-                if text is None:
-                    text = secrets.token_urlsafe(SECRET_BYTES)
-                    made.append(name)
-                self._put(name, text)
-        self._copy(names)
-        return made
+        """Makes those that do not exist and have no copy. Each appears whole or not at all.
 
-    def _copy(self, names: Iterable[str]) -> None:
+        Returns those that were lost: there were others. Their servers may know what they were, so
+        a rotation of them is under way from then on, in its second phase.
+        """
+        self.bring_back()
+        wanted = tuple(names)
+        missing = [name for name in wanted if not (self.directory / name).exists()]
+        lost = missing if len(missing) < len(wanted) else []
+        if lost:
+            begun = self.rotation() or Rotation(Phase.RETIRE, ())
+            self._remember(begun.phase, (*begun.names, *lost))
+        for name in missing:
+            self._put(name, secrets.token_urlsafe(SECRET_BYTES))
+        self._copy()
+        return lost
+
+    def bring_back(self) -> None:
+        """Whatever somebody deleted and has a copy."""
+        self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+        for copy in _files(self.copies):
+            if not (self.directory / copy.name).exists() and (text := copy.read_text()):
+                self._put(copy.name, text)
+
+    def _copy(self) -> None:
+        """The copies are what there is. A crash before this leaves what was so a moment ago,
+        which is no harm: each step of a rotation may be repeated."""
         self.copies.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in names:
-            text, copy = self.get(name), self.copies / name
-            if _read(copy) != text:
-                draft = self.copies / f".{name}.new"
+        kept = {each.name: each.read_text() for each in _files(self.directory)}
+        for copy in _files(self.copies):
+            if copy.name not in kept:
+                copy.unlink()
+        for name, text in kept.items():
+            if _read(self.copies / name) != text:
+                draft = self.copies / f"{name}{DRAFT}"
                 write_private(draft, text)
-                draft.rename(copy)
+                draft.rename(self.copies / name)
 
     def get(self, name: str) -> str:
         """The secret's text. Raises ResourceError if it was not made yet."""
@@ -107,24 +123,29 @@ class Secrets:
         chosen = tuple(names)
         for name in chosen:
             self._put(f"{name}{NEXT}", secrets.token_urlsafe(SECRET_BYTES))
-        self._put(STATE, " ".join((Phase.ACCEPT, *chosen)))
+        self._remember(Phase.ACCEPT, chosen)
+        self._copy()
         return Rotation(Phase.ACCEPT, chosen)
 
     def exchange(self, rotation: Rotation) -> None:
-        """The next ones become the present ones."""
-        self._put(STATE, " ".join((Phase.RETIRE, *rotation.names)))
+        """The next ones become the present ones, as far as they are not yet."""
+        self._remember(Phase.RETIRE, rotation.names)
         for name in rotation.names:
             following = self.directory / f"{name}{NEXT}"
             if following.exists():
                 following.rename(self.directory / name)
         self._sync()
-        self._copy(rotation.names)
+        self._copy()
 
     def end(self) -> None:
         (self.directory / STATE).unlink(missing_ok=True)
+        self._copy()
+
+    def _remember(self, phase: Phase, names: Iterable[str]) -> None:
+        self._put(STATE, " ".join((phase, *names)))
 
     def _put(self, name: str, text: str) -> None:
-        draft = self.directory / f".{name.lstrip('.')}.new"
+        draft = self.directory / f"{name}{DRAFT}"
         write_private(draft, text)
         descriptor = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
         os.fsync(descriptor)  # a server may keep its half of it on disk
@@ -144,3 +165,11 @@ def _read(path: Path) -> str | None:
         return path.read_text()
     except OSError:
         return None
+
+
+def _files(directory: Path) -> list[Path]:
+    """Without drafts, which a crash may have left; none if there is no such directory."""
+    try:
+        return [each for each in directory.iterdir() if not each.name.endswith(DRAFT)]
+    except FileNotFoundError:
+        return []

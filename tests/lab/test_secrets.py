@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -264,25 +265,50 @@ def test_any_password_enters_and_a_changed_migration_is_refused(
         world.orchestrator("down", "--volumes", stack=stack).ok()
 
 
-@pytest.mark.parametrize("lost", ["all", "one"])
-def test_secret_that_somebody_deleted_comes_back_as_it_was(world: World, lost: str) -> None:
-    """By `up`: nobody watches the lab. Also where the first try is killed."""
+def delete_secrets(world: World) -> None:
+    shutil.rmtree(world.state / f"shop@{world.host}" / "secrets")
+
+
+def delete_one(world: World) -> None:
+    (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
+
+
+def delete_state(world: World) -> None:
+    shutil.rmtree(world.state)
+
+
+@pytest.mark.parametrize("delete", [delete_state, delete_secrets, delete_one])
+def test_secret_that_somebody_deleted_comes_back_as_it_was(
+    world: World, delete: Callable[[World], None]
+) -> None:
+    """By `up`, also where the first try is killed; nobody watches the lab."""
     try:
         world.orchestrator("up").ok()
         old = kept(world)
-        if lost == "all":
-            shutil.rmtree(world.state)
-        else:
-            (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
+        delete(world)
         words = [world.host, world.state, world.run_dir, SHOP]
         killed = run(sys.executable, ROOT / "tests" / "crash.py", "up", "0", *words)
         assert killed.code == -signal.SIGKILL
         world.orchestrator("up").ok()
         assert kept(world) == old
-        assert set(world.node_states().values()) == {"ready"}
+        delete_one(world)
+        world.orchestrator("replay", "order-service").ok()
+        assert kept(world) == old
         assert world.orchestrator("verify").code == 0
     finally:
         world.orchestrator("down", "--volumes").ok()
+
+
+@pytest.mark.parametrize("at", [10, 14])
+def test_rotation_that_was_killed_and_lost_its_secrets_is_ended(shop: World, at: int) -> None:
+    """Its servers take the next ones already, or only those."""
+    old = kept(shop)
+    words = [shop.host, shop.state, shop.run_dir, shop.stack]
+    killed = run(sys.executable, ROOT / "tests" / "crash.py", "rotate", str(at), *words)
+    assert killed.code == -signal.SIGKILL
+    delete_secrets(shop)
+    shop.orchestrator("up").ok()
+    assert_only_these_hold(shop, old)
 
 
 def test_password_that_was_lost_while_all_was_down_is_made_and_handed_on(world: World) -> None:

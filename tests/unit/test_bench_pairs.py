@@ -64,4 +64,4 @@ def test_a_pair_with_labs_of_its_own_is_compared_over_several_of_them() -> None:
     low, high = re.search(r" \((0\.\d+) – (\d\.\d+)\), by CPU", compared.margin()).groups()
     assert float(low) < 0.88
     assert 0.92 < float(high) <= 1
-    assert compared.margin().endswith(f"of {2 * INSTANCES} sets of processes)")
+    assert compared.margin().endswith(f"of {2 * INSTANCES} labs each)")
