@@ -68,19 +68,19 @@ class Secrets:
         """Whatever somebody deleted and has a copy."""
         self.directory.mkdir(parents=True, mode=0o700, exist_ok=True)
         for copy in _files(self.copies):
-            if not (self.directory / copy.name).exists() and (text := copy.read_text()):
+            if not (self.directory / copy.name).exists() and (text := _read(copy)):
                 self._put(copy.name, text)
 
     def _copy(self) -> None:
         """The copies are what there is. A crash before this leaves what was so a moment ago,
         which is no harm: each step of a rotation may be repeated."""
         self.copies.mkdir(parents=True, mode=0o700, exist_ok=True)
-        kept = {each.name: each.read_text() for each in _files(self.directory)}
+        kept = {each.name: _read(each) for each in _files(self.directory)}
         for copy in _files(self.copies):
             if copy.name not in kept:
                 copy.unlink()
         for name, text in kept.items():
-            if _read(self.copies / name) != text:
+            if text is not None and _read(self.copies / name) != text:
                 draft = self.copies / f"{name}{DRAFT}"
                 write_private(draft, text)
                 draft.rename(self.copies / name)
@@ -89,7 +89,7 @@ class Secrets:
         """The secret's text. Raises ResourceError if it was not made yet."""
         try:
             return (self.directory / name).read_text()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise ResourceError(f"secret:{name}", "read", str(error)) from error
 
     def valid(self, name: str) -> tuple[str, ...]:
@@ -160,10 +160,10 @@ class Secrets:
 
 
 def _read(path: Path) -> str | None:
-    """None if it is not there."""
+    """None if it is not there, or nothing that we have written."""
     try:
         return path.read_text()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

@@ -33,8 +33,6 @@ TIMEOUT_S = 1.0
 RETRY_FOR_S = 2.0  # Redis comes back in a tenth of that
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
-
-
 T = TypeVar("T")
 # Not what was too late: that has cost its time already.
 AGAIN = Retry(ExponentialBackoff(LONGEST_PAUSE_S, FIRST_PAUSE_S), -1, (redis.ConnectionError,))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import ResourceError
 from orchestrator.processes.secrets import Phase, Rotation, Secrets
 
 NAMES = ("one", "two", "three")
@@ -69,6 +70,16 @@ def test_rotation_comes_back_with_what_it_had_made(secrets: Secrets) -> None:
     secrets.end()
     assert names(secrets.directory) == names(secrets.copies) == {*NAMES}
     assert texts(secrets) == {**before, "one": both[1]}
+
+
+def test_things_of_others_among_them_are_let_be(secrets: Secrets) -> None:
+    (secrets.directory / "a directory").mkdir()
+    (secrets.directory / "picture").write_bytes(b"\xff\xd8")
+    assert secrets.ensure(NAMES) == []
+    assert names(secrets.copies) == {*NAMES}
+    (secrets.directory / "one").write_bytes(b"\xff")
+    with pytest.raises(ResourceError, match="secret:one"):
+        secrets.get("one")
 
 
 def test_exchange_that_broke_off_goes_on_whatever_the_copies_say(secrets: Secrets) -> None:
