@@ -168,8 +168,10 @@ def _read(path: Path) -> str | None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Without drafts, which a crash may have left; none if there is no such directory."""
+    """Without drafts, which a crash may have left, and without what is no file; none if there is
+    no such directory."""
     try:
-        return [each for each in directory.iterdir() if not each.name.endswith(DRAFT)]
+        inside = sorted(directory.iterdir())
     except FileNotFoundError:
         return []
+    return [each for each in inside if each.is_file() and not each.name.endswith(DRAFT)]

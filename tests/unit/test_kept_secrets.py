@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def test_rotation_comes_back_with_what_it_had_made(secrets: Secrets) -> None:
 
 def test_things_of_others_among_them_are_let_be(secrets: Secrets) -> None:
     (secrets.directory / "a directory").mkdir()
+    os.mkfifo(secrets.directory / "a pipe")
     (secrets.directory / "picture").write_bytes(b"\xff\xd8")
     assert secrets.ensure(NAMES) == []
     assert names(secrets.copies) == {*NAMES}
