@@ -179,15 +179,14 @@ class App(Struct, frozen=True, dict=True):
             secrets = self.compiler.secrets
             for name in secrets.ensure(self.stack.secrets):
                 complain(f"the secret {name} was not there; it is made now")
-            left = secrets.rotation()
-            anew = self.compiler.rotating(left.names).keys() & nodes.keys() if left else ()
             orphans = self._orphans()
             if await former.is_any_there(orphans):
                 result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
-            result = await self.run("up", nodes, Action.ENSURE, sights, complain, rebuild=anew)
+            result = await self.run("up", nodes, Action.ENSURE, sights, complain)
+            left = secrets.rotation()
             if left is None or result.outcome is Outcome.FAILED:
                 return result
             return await finish(self, left, sights, complain=complain)

@@ -311,15 +311,26 @@ def test_rotation_that_was_killed_and_lost_its_secrets_is_ended(shop: World, at:
     assert_only_these_hold(shop, old)
 
 
-def test_password_that_was_lost_while_all_was_down_is_made_and_handed_on(world: World) -> None:
+@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+def test_password_that_was_lost_with_its_copy_is_made_and_handed_on(
+    world: World, is_up: bool
+) -> None:
+    lost = {"orders-password", "redis-gateway-password"}
     try:
         world.orchestrator("up").ok()
         old = kept(world)
-        world.orchestrator("down").ok()
-        (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
-        world.orchestrator("up").ok()
-        changed = {name for name, text in kept(world).items() if text != old[name]}
-        assert changed == {"orders-password"}
+        if not is_up:
+            world.orchestrator("down").ok()
+        for place in (world.state, world.run_dir):
+            for name in lost:
+                (place / f"shop@{world.host}" / "secrets" / name).unlink(missing_ok=not is_up)
+        said = world.orchestrator("up").ok()
+        assert all(f"the secret {name} was not there" in said.err for name in lost)
+        new = kept(world)
+        assert {name for name, text in new.items() if text != old[name]} == lost
+        psql(world, "postgres", new["postgres-password"], THROW_OUT)  # all have to enter anew
         assert world.orchestrator("verify").code == 0
+        assert psql(world, "orders", old["orders-password"], "SELECT 1")[0] != 0
+        assert not may_enter_redis(world, "gateway", old["redis-gateway-password"])
     finally:
         world.orchestrator("down", "--volumes").ok()
