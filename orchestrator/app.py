@@ -60,7 +60,7 @@ from orchestrator.replay import (
     subgraph,
 )
 from orchestrator.resource import Observation, State
-from orchestrator.rotation import finish
+from orchestrator.rotation import finish, holding, learning_anew
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -177,7 +177,8 @@ class App(Struct, frozen=True, dict=True):
 
         async def work() -> Result:
             secrets = self.compiler.secrets
-            for name in secrets.ensure(self.stack.secrets):
+            lost = secrets.ensure(self.stack.secrets, is_new=not self.lab.data_dir.exists())
+            for name in lost:
                 complain(f"the secret {name} was not there; it is made now")
             orphans = self._orphans()
             if await former.is_any_there(orphans):
@@ -185,7 +186,9 @@ class App(Struct, frozen=True, dict=True):
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
-            result = await self.run("up", nodes, Action.ENSURE, sights, complain)
+            wanted = {**nodes, **await learning_anew(self, lost, sights, complain=complain)}
+            anew = holding(self, lost)
+            result = await self.run("up", wanted, Action.ENSURE, sights, complain, rebuild=anew)
             left = secrets.rotation()
             if left is None or result.outcome is Outcome.FAILED:
                 return result

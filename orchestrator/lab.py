@@ -71,6 +71,10 @@ class Lab(NamedTuple):  # to load msgspec takes longer than all that `status` ne
         return self.state_root / self.name
 
     @property
+    def data_dir(self) -> Path:
+        return self.state_dir / "data"
+
+    @property
     def run_dir(self) -> Path:
         """What does not outlive a boot: rendered files, sockets, the lock."""
         return self.run_root / self.name

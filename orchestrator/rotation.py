@@ -23,13 +23,14 @@ from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.processes.secrets import Phase, Rotation
 from orchestrator.processes.service import Service
 from orchestrator.replay import subgraph
-from orchestrator.resource import State
+from orchestrator.resource import State, is_absent
 
 if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.bus import Sight
 
 Complain = Callable[[str], None]
+HANDING_ON = ("live", "only")  # rotations of jobs that are run while their servers serve
 
 
 async def rotate(
@@ -61,12 +62,11 @@ async def rotate(
 def learning(app: App, names: Collection[str]) -> set[str]:
     """Services that have to learn new ones of these secrets, by the names of their nodes: those
     that read them, and those that the jobs which hand them on are about."""
-    found = set()
+    found = holding(app, names)
     for name, service in app.stack.services.items():
-        asked = app.compiler.templates.asked(name, service.files, service.environment)
-        if {*service.secrets, *asked} & {*names}:
+        if {*service.secrets} & {*names}:
             found.add(f"service:{name}")
-    for node in app.compiler.rotating(names):
+    for node in app.compiler.rotating(names, *HANDING_ON):
         job = app.stack.jobs[node.removeprefix("job:")]
         found |= {f"service:{each}" for each in (job.of, *job.needs) if each in app.stack.services}
     return found
@@ -85,6 +85,37 @@ async def _require_up(app: App, names: Collection[str]) -> None:
         )
 
 
+async def learning_anew(
+    app: App, lost: Collection[str], sights: list[Sight], *, complain: Complain
+) -> dict[str, Node]:
+    """Jobs of an `up` that make servers take the secrets of a rotation under way: those who have
+    `lost` theirs cannot be ready before. What must not run meanwhile is stopped right after the
+    loss; later it may know them. The caller holds the lab."""
+    if lost:
+        _publish(app.nodes.values())
+    under_way = app.compiler.secrets.rotation()
+    names = under_way.names if under_way else ()
+    apart = app.compiler.rotating(names, "lost")
+    servers = {
+        name: app.nodes[f"service:{app.stack.jobs[name.removeprefix('job:')].of}"] for name in apart
+    }
+    anew = [servers[name] for name in app.compiler.rotating(lost, "lost")]
+    if running := [node.name for node in anew if not await is_absent(node.resource)]:
+        await app.run("stop", subgraph(app.nodes, running), Action.REMOVE, sights, complain)
+    alone = {name: apart[name] for name in apart if await is_absent(servers[name].resource)}
+    return {**app.compiler.rotating(names, "live"), **alone}
+
+
+def holding(app: App, names: Collection[str]) -> set[str]:
+    """Services with one of these secrets in a file or variable of theirs, which no program reads
+    anew, by the names of their nodes."""
+    return {
+        f"service:{name}"
+        for name, service in app.stack.services.items()
+        if {*app.compiler.templates.asked(name, service.files, service.environment)} & {*names}
+    }
+
+
 async def finish(
     app: App, rotation: Rotation, sights: list[Sight], *, complain: Complain
 ) -> Result:
@@ -92,22 +123,20 @@ async def finish(
     secrets = app.compiler.secrets
     if rotation.phase is Phase.ACCEPT:
         _publish(app.nodes.values())
-        jobs = app.compiler.rotating(rotation.names)
+        jobs = app.compiler.rotating(rotation.names, *HANDING_ON)
         if jobs:
-            result = await app.run(
-                "rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain, rebuild=jobs
-            )
+            result = await app.run("rotate", subgraph(jobs, jobs), Action.ENSURE, sights, complain)
             if result.outcome is Outcome.FAILED:
                 return result
     app.remembered.forget()
     secrets.exchange(rotation)
     nodes = app.compiler.nodes()  # anew: they know the secrets that they were made with
     _publish(nodes.values())
-    jobs = app.compiler.rotating(rotation.names)
+    jobs = app.compiler.rotating(rotation.names, *HANDING_ON)
     learners = learning(app, rotation.names)
     restarted = [name for name in nodes if name in learners and await _is_outdated(nodes[name])]
     acted = subgraph({**nodes, **jobs}, {*jobs, *restarted})
-    result = await app.run("rotate", acted, Action.ENSURE, sights, complain, rebuild=jobs)
+    result = await app.run("rotate", acted, Action.ENSURE, sights, complain)
     if result.outcome is not Outcome.FAILED:
         secrets.end()
     return result

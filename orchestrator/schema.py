@@ -149,10 +149,11 @@ class Process(Model):
     environment: dict[Variable, Text] = {}
     files: dict[AbsolutePath, ConfigFile] = {}
     secrets: tuple[Name, ...] = ()
-    rotation: Literal["restart", "live", "only"] = Field(
+    rotation: Literal["restart", "live", "only", "lost"] = Field(
         "restart",
         description="When a secret of it is rotated: restart it; live: it reads secrets anew (a "
-        "job: is run, to make its server take them); only: a job that is run for nothing else.",
+        "job: is run, to make its server take them); only: a job that is run for nothing else; "
+        "lost: a job that is run again where a secret was lost, while its service stands still.",
     )
     needs: dict[Name, Condition | None] = {}
     retry: Retry = Retry()  # type: ignore[call-arg]

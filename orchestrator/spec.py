@@ -144,7 +144,7 @@ class Process(Struct, frozen=True):
     environment: dict[str, str]
     files: dict[str, ConfigFile]
     secrets: tuple[str, ...]
-    rotation: Literal["restart", "live", "only"]
+    rotation: Literal["restart", "live", "only", "lost"]
     needs: dict[str, Condition | None]
     retry: Retry
     deadline_s: float

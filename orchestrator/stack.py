@@ -107,13 +107,14 @@ class Compiler(Struct, frozen=True):
         names = [node.name for node in found]
         return {each.name: replace(each, outlives=outlived(each.name, names)) for each in found}
 
-    def rotating(self, names: Collection[str]) -> dict[str, Node]:
-        """Jobs that make servers take new secrets, as far as they know one of those."""
+    def rotating(self, names: Collection[str], *rotations: str) -> dict[str, Node]:
+        """Jobs with such a `rotation` that know one of these secrets, to be run whatever they
+        have done before."""
         uids = uids_of(self.lab, self.stack.services)
         found = [
-            self._job(name, uids[job.of])
+            self._job(name, uids[job.of], is_due=True)
             for name, job in self.stack.jobs.items()
-            if job.rotation != "restart"
+            if job.rotation in rotations
             and {*job.secrets, *self.stack.services[job.of].secrets} & {*names}
         ]
         return {node.name: node for node in found}
@@ -242,7 +243,7 @@ class Compiler(Struct, frozen=True):
             ]
         return found
 
-    def _job(self, name: str, uid: int) -> Node:
+    def _job(self, name: str, uid: int, *, is_due: bool = False) -> Node:
         spec = self.stack.jobs[name]
         label = f"job:{name}"
         program = self._program(label, name, spec.of, spec, spec.command, uid)
@@ -265,7 +266,7 @@ class Compiler(Struct, frozen=True):
                 spec.prepared.programs,
                 self.directory,
             )
-        job = Job(program, creates, self.lab.run_dir / "jobs" / name, prepared)
+        job = Job(program, creates, self.lab.run_dir / "jobs" / name, prepared, is_due)
         return self._node(job, needs, spec=spec, layer=layer)
 
     def _program(
@@ -276,7 +277,7 @@ class Compiler(Struct, frozen=True):
         namespace = self.stack.namespace_of(of)
         files = {**service.files, **spec.files} if spec is not service else spec.files
         names = tuple(dict.fromkeys((*service.secrets, *spec.secrets)))
-        kept = self.lab.state_dir / "data" / of
+        kept = self.lab.data_dir / of
         data = {path: kept / path.strip("/").replace("/", "-") for path in service.data}
         if service.path_log is not None:
             data[str(Path(service.path_log).parent)] = self.lab.path_logs(of)
@@ -290,7 +291,7 @@ class Compiler(Struct, frozen=True):
             environment={**self._environment(), **spec.environment},
             files=partial(self.templates.render, label, files, spec.environment),
             secrets=partial(self.secrets.files, names),
-            described=described if spec.rotation != "restart" else None,
+            described=described if spec.rotation in ("live", "only") else None,
             data=data,
             stack_dir=self.directory,
             namespace=NETNS_DIR / self.lab.namespace(namespace) if has_network else None,

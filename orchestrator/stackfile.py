@@ -239,6 +239,9 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             complain(("jobs", name, "prepared"), "only for a job that creates something")
         if job.creates and not any(job.creates.startswith(f"{root}/") for root in data):
             complain(("jobs", name, "creates"), f"must lie in a data directory of {job.of}")
+        if job.rotation == "lost" and name not in stack.services[job.of].needs:
+            reason = f"such a job is run before its service: {job.of} must need it"
+            complain(("jobs", name, "rotation"), reason)
     processes: list[tuple[str, str, Process]] = [
         *(("services", name, service) for name, service in stack.services.items()),
         *(("jobs", name, job) for name, job in stack.jobs.items()),
@@ -266,8 +269,8 @@ def _check_references(stack: Stack, complain: Complain) -> None:
             if probe is not None and probe.password and probe.password not in secrets:
                 path = ("services", name, "readiness", kind, "password")
                 complain(path, f"unknown secret {probe.password}")
-        if service.rotation == "only":
-            complain(("services", name, "rotation"), "only a job can be for rotation alone")
+        if service.rotation in ("only", "lost"):
+            complain(("services", name, "rotation"), f"{service.rotation} is for jobs alone")
         for account, given in service.accounts.items():
             if given.secret not in secrets:
                 path = ("services", name, "accounts", account, "secret")

@@ -46,16 +46,17 @@ class Secrets:
     def __init__(self, directory: Path, copies: Path) -> None:
         self.directory, self.copies = directory, copies
 
-    def ensure(self, names: Iterable[str]) -> list[str]:
+    def ensure(self, names: Iterable[str], *, is_new: bool) -> list[str]:
         """Makes those that do not exist and have no copy. Each appears whole or not at all.
 
-        Returns those that were lost: there were others. Their servers may know what they were, so
-        a rotation of them is under way from then on, in its second phase.
+        Returns those that were lost: there were others, or the lab `is_new` no longer. Their
+        servers may know what they were, so a rotation of them is under way from then on, in its
+        second phase.
         """
         self.bring_back()
         wanted = tuple(names)
         missing = [name for name in wanted if not (self.directory / name).exists()]
-        lost = missing if len(missing) < len(wanted) else []
+        lost = [] if is_new and len(missing) == len(wanted) else missing
         if lost:
             begun = self.rotation() or Rotation(Phase.RETIRE, ())
             self._remember(begun.phase, (*begun.names, *lost))

@@ -307,18 +307,22 @@ class Job(Struct, frozen=True):
     """A command that runs to its end once: done when `creates` exists, else while its stamp
     (made by us at success, forgotten by `down`) tells of the same command.
 
-    What is `prepared` for it, it finds as its standard input."""
+    What is `prepared` for it, it finds as its standard input. One that `is_due` is run whatever
+    was done before."""
 
     program: Program
     creates: Path | None
     stamp: Path
     prepared: Prepared | None = None
+    is_due: bool = False
 
     @property
     def name(self) -> str:
         return self.program.node
 
     async def observe(self) -> Observation:
+        if self.is_due:
+            return Observation(State.PARTIAL, "its secrets are new")
         if self.creates is not None:
             return Observation(State.PRESENT if self.creates.exists() else State.ABSENT)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import sys
@@ -312,13 +313,22 @@ def test_rotation_that_was_killed_and_lost_its_secrets_is_ended(shop: World, at:
 
 
 @pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
+@pytest.mark.parametrize(
+    "lost",
+    [{"orders-password", "redis-gateway-password"}, {"postgres-password"}, set()],
+    ids=["those of clients", "the superuser's", "all"],
+)
 def test_password_that_was_lost_with_its_copy_is_made_and_handed_on(
-    world: World, is_up: bool
+    world: World, lost: set[str], is_up: bool
 ) -> None:
-    lost = {"orders-password", "redis-gateway-password"}
+    """Whatever the database has been told stays."""
+    order = {"customer_id": "kept", "product_id": 1, "quantity": 1}
     try:
         world.orchestrator("up").ok()
+        body = ["-H", "Content-Type: application/json", "-d", json.dumps(order)]
+        made = world.curl("http://localhost:8080/api/orders", *body).ok().json()
         old = kept(world)
+        lost = lost or {*old}
         if not is_up:
             world.orchestrator("down").ok()
         for place in (world.state, world.run_dir):
@@ -330,7 +340,12 @@ def test_password_that_was_lost_with_its_copy_is_made_and_handed_on(
         assert {name for name, text in new.items() if text != old[name]} == lost
         psql(world, "postgres", new["postgres-password"], THROW_OUT)  # all have to enter anew
         assert world.orchestrator("verify").code == 0
-        assert psql(world, "orders", old["orders-password"], "SELECT 1")[0] != 0
-        assert not may_enter_redis(world, "gateway", old["redis-gateway-password"])
+        found = world.curl(f"http://localhost:8080/api/orders/{made['order_id']}").json()
+        assert found["customer_id"] == "kept"
+        for role, name in ROLES.items():
+            assert (psql(world, role, old[name], "SELECT 1")[0] == 0) is (name not in lost)
+        is_lost = "redis-gateway-password" in lost
+        assert may_enter_redis(world, "gateway", old["redis-gateway-password"]) is not is_lost
+        assert "nothing was changed" in world.orchestrator("up").ok().out
     finally:
         world.orchestrator("down", "--volumes").ok()

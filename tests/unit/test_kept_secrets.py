@@ -17,7 +17,7 @@ NAMES = ("one", "two", "three")
 @pytest.fixture
 def secrets(tmp_path: Path) -> Secrets:
     made = Secrets(tmp_path / "secrets", tmp_path / "copies")
-    assert made.ensure(NAMES) == []
+    assert made.ensure(NAMES, is_new=True) == []
     return made
 
 
@@ -35,7 +35,7 @@ def test_what_was_deleted_comes_back_and_nothing_else_is_made(secrets: Secrets) 
     secrets.bring_back()
     assert texts(secrets) == before
     shutil.rmtree(secrets.directory)
-    assert secrets.ensure(NAMES) == []
+    assert secrets.ensure(NAMES, is_new=True) == []
     assert (texts(secrets), secrets.rotation()) == (before, None)
     assert names(secrets.directory) == names(secrets.copies) == {*NAMES}
 
@@ -47,13 +47,19 @@ def test_one_without_a_copy_is_made_and_handed_on(secrets: Secrets) -> None:
         (directory / "two").unlink()
     (secrets.copies / "three").write_text("")
     (secrets.directory / "three").unlink()
-    assert secrets.ensure(NAMES) == ["two", "three"]
-    assert secrets.ensure(NAMES) == []
+    assert secrets.ensure(NAMES, is_new=True) == ["two", "three"]
+    assert secrets.ensure(NAMES, is_new=True) == []
     now = texts(secrets)
     assert {name for name in NAMES if now[name] != before[name]} == {"two", "three"}
     assert secrets.rotation() == Rotation(Phase.RETIRE, ("two", "three"))
     secrets.end()
     assert secrets.rotation() is None
+
+
+def test_all_are_lost_only_where_there_was_a_lab_before(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path / "secrets", tmp_path / "copies")
+    assert secrets.ensure(NAMES, is_new=False) == [*NAMES]
+    assert secrets.rotation() == Rotation(Phase.RETIRE, NAMES)
 
 
 def test_rotation_comes_back_with_what_it_had_made(secrets: Secrets) -> None:
@@ -77,7 +83,7 @@ def test_things_of_others_among_them_are_let_be(secrets: Secrets) -> None:
     (secrets.directory / "a directory").mkdir()
     os.mkfifo(secrets.directory / "a pipe")
     (secrets.directory / "picture").write_bytes(b"\xff\xd8")
-    assert secrets.ensure(NAMES) == []
+    assert secrets.ensure(NAMES, is_new=True) == []
     assert names(secrets.copies) == {*NAMES}
     (secrets.directory / "one").write_bytes(b"\xff")
     with pytest.raises(ResourceError, match="secret:one"):
