@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import threading
+from collections.abc import Callable
 
 LATER_S = 1.0
 
@@ -23,12 +24,14 @@ def loaded() -> None:
     gc.enable()
 
 
-def later(*modules: str) -> None:
+def later(*modules: str, then: Callable[[], object] | None = None) -> None:
     """Imports what no request has needed by then: nobody waits for it any more."""
 
     def load() -> None:
         for module in modules:
             importlib.import_module(module)
+        if then is not None:
+            then()
 
     timer = threading.Timer(LATER_S, load)
     timer.daemon = True

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import pytest
 from faults import program
 from rig import World, eventually
 
@@ -68,9 +69,15 @@ def test_redis_that_hangs_is_waited_for_once(shop: World) -> None:
     eventually(lambda: stock(shop) == before - 1)
 
 
-def test_stock_that_changed_while_redis_was_away_is_seen_when_it_is_back(shop: World) -> None:
+@pytest.mark.parametrize("ends", [False, True], ids=["it stays", "it is replaced"])
+def test_stock_that_changed_while_redis_was_away_is_seen_when_it_is_back(
+    shop: World, ends: bool
+) -> None:
+    """Whether or not the service that changed it is still the same."""
     shop.orchestrator("replay", "order-service").ok()  # no connection that could be left over
     before = stock(shop)
     with cut_off(shop):
         order_one(shop)
+        if ends:
+            shop.orchestrator("replay", "order-service").ok()
     eventually(lambda: stock(shop) == before - 1)  # before what was cached ends by itself
