@@ -6,6 +6,7 @@ fifth of the gateway's start, for which the platform waits.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import logging
@@ -30,6 +31,7 @@ log = logging.getLogger("gateway")
 
 CONNECTIONS = 64
 TIMEOUT_S = 1.0
+LONGEST_S = 5.0  # waiting for a turn included; a request asks twice, and nginx waits 15
 RETRY_FOR_S = 2.0  # Redis comes back in a tenth of that
 SESSION_TTL_S = 3600
 SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what token_urlsafe makes
@@ -79,9 +81,13 @@ async def _ask(command: Callable[[redis.Redis], Awaitable[T]]) -> T:
     async def nothing(_: Exception) -> None:
         """A connection that ended connects anew by itself."""
 
-    return await AGAIN.call_with_retry(
-        lambda: command(_redis()), nothing, lambda _: time.monotonic() < until_s
-    )
+    try:
+        async with asyncio.timeout(LONGEST_S):
+            return await AGAIN.call_with_retry(
+                lambda: command(_redis()), nothing, lambda _: time.monotonic() < until_s
+            )
+    except TimeoutError as error:
+        raise redis.TimeoutError(f"no answer within {LONGEST_S} s") from error
 
 
 async def handle(request: web.Request) -> web.Response:

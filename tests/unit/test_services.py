@@ -3,6 +3,7 @@ request may become, and what JSON is clear."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import redis
 
 from orchestrator.path.spans import parse
 
@@ -305,6 +307,14 @@ def test_redis_that_says_nothing_is_a_miss_and_not_asked_again_at_once(
     for _ in range(2):
         assert cache.through("products:1", lambda: b"fresh") == (b"fresh", "miss")
     assert server.asked == 1
+
+
+def test_session_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway import sessions
+
+    monkeypatch.setattr(sessions, "LONGEST_S", 0.01)
+    with pytest.raises(redis.TimeoutError, match=r"no answer within 0\.01 s"):
+        asyncio.run(sessions._ask(lambda _: asyncio.Event().wait()))
 
 
 # -- deadlines --------------------------------------------------------------------------------
