@@ -33,8 +33,12 @@ OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 24.0
 ORDERS = "/api/orders"
 HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
 
+NAMESPACES = "unobserved, namespaces and NAT"
+LOOPBACK = "unobserved, one namespace over loopback"
+
 METHOD = (
-    f"wrk with {wrk.CONNECTIONS} keep-alive connections, from the lab's host, {GET_S} s each. "
+    f"wrk with {wrk.CONNECTIONS} keep-alive connections, from the lab's host, {GET_S} s each, "
+    f"{POST_S} s of orders. "
     "Textbook is the same platform with Flask's own server, `requests`, and a connection for "
     "every query, to PostgreSQL and Redis alike ([tests/bench/baseline](../tests/bench/baseline)); "
     "what it refuses is not counted, anybody else's refusal ends the bench. "
@@ -135,6 +139,9 @@ def measure(rounds: int) -> Section:
             "textbook", slow, slow.world.on_host, "http://127.0.0.1:8080", may_refuse=True
         )
         observed = Series("observed", shop, host, "http://127.0.0.1:8080", is_observed=True)
+        apart = Series(NAMESPACES, several, several.world.on_host, "http://127.0.0.1:8080")
+        inside = functools.partial(one.world.inside, "nginx-lb")
+        together = Series(LOOPBACK, one, inside, "http://127.0.0.1:80")
         compared = pairs_of(shop, several, one, labs.enter_context(shop.flow_rules()))
         for each in (textbook, observed):
             each.warm()
@@ -144,10 +151,11 @@ def measure(rounds: int) -> Section:
                     each.get(is_new_round=is_new_round)
             for pair in compared:
                 pair.round()
-            for each in (textbook, observed):
+            for each in (textbook, observed, apart, together, together, apart):
                 each.post()
     found = rows(textbook, observed)
     found += [row for pair in compared for row in pair.rows(f"GET {PAGE} by turns")]
+    found += orders_of(apart, together)
     once = list({row.name: row for row in found}.values())  # one way is in several comparisons
     margins = "95 % confidence, of all turns together: "
     margins += "; ".join(pair.margin() for pair in compared) + "."
@@ -191,13 +199,13 @@ def pairs_of(shop: Lab, several: Lab, one: Lab, flow_rules: Callable[[str], None
             at_least(0.97),
         ),
         Pair(
-            "namespaces and NAT ÷ loopback",
+            "GET: namespaces and NAT ÷ loopback",
             Way(
-                "unobserved, namespaces and NAT",
+                NAMESPACES,
                 several.client(several.world.host, local, 8080),
             ),
             Way(
-                "unobserved, one namespace over loopback",
+                LOOPBACK,
                 one.client(f"{one.world.host}.nginx-lb", local, 80),
             ),
             at_least(0.95),
@@ -232,6 +240,12 @@ def rows(textbook: Series, observed: Series) -> list[Row]:
         fast_orders,
         ratio("POST: observed ÷ textbook", fast_orders, slow_orders, at_least(10)),
     ]
+
+
+def orders_of(apart: Series, together: Series) -> list[Row]:
+    several, one = (each.rates(each.posts, f"POST {ORDERS}") for each in (apart, together))
+    name = "POST: namespaces and NAT ÷ loopback"
+    return [several, one, ratio(name, several, one, at_least(0.95))]
 
 
 def _times(name: str, times_us: list[int]) -> Row:
