@@ -60,7 +60,7 @@ from orchestrator.replay import (
     subgraph,
 )
 from orchestrator.resource import Observation, State
-from orchestrator.rotation import finish, holding, learning_anew
+from orchestrator.rotation import finish, holding, learning_anew, with_secrets
 from orchestrator.sights import journal
 from orchestrator.spec import Stack, When
 from orchestrator.stack import Compiler
@@ -176,23 +176,22 @@ class App(Struct, frozen=True, dict=True):
         nodes = self.nodes
 
         async def work() -> Result:
-            secrets = self.compiler.secrets
-            lost = secrets.ensure(self.stack.secrets, is_new=not self.lab.data_dir.exists())
-            for name in lost:
-                complain(f"the secret {name} was not there; it is made now")
+            begun = with_secrets(self, complain)
             orphans = self._orphans()
             if await former.is_any_there(orphans):
                 result = await self.run("prune", orphans, Action.REMOVE, sights, complain)
                 if result.outcome is Outcome.FAILED:
                     return result
             former.record(self.lab, self.text)
+            lost = begun.lost if begun else ()
             wanted = {**nodes, **await learning_anew(self, lost, sights, complain=complain)}
             anew = holding(self, lost)
             result = await self.run("up", wanted, Action.ENSURE, sights, complain, rebuild=anew)
-            left = secrets.rotation()
-            if left is None or result.outcome is Outcome.FAILED:
+            if begun is None or result.outcome is Outcome.FAILED:
                 return result
-            return await finish(self, left, sights, complain=complain)
+            ended = await finish(self, begun, sights, complain=complain)
+            told = ended.outcome is Outcome.FAILED or result.outcome is Outcome.UNCHANGED
+            return ended if told else result
 
         async with lock(self.lab, "up", patience_s=PATIENCE_S) as held:
             for note in await self.check():

@@ -122,6 +122,7 @@ async def rebuild(
     The caller holds the lab since before the plan was made: else it may be out of date.
     """
     app.compiler.secrets.bring_back()
+    app.compiler.secrets.refuse_lost(app.stack.secrets)
     nodes, touched, before = app.nodes, plan.radius.touched, plan.before
     kept = before.connections - cut_by(before.connections, nodes, touched)
     acted = subgraph(nodes, touched | plan.radius.felt)

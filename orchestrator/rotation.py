@@ -20,6 +20,7 @@ from orchestrator.engine.plan import Node
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import Action, Outcome
 from orchestrator.lock import PATIENCE_S, lock
+from orchestrator.processes import procfs
 from orchestrator.processes.secrets import Phase, Rotation
 from orchestrator.processes.service import Service
 from orchestrator.replay import subgraph
@@ -48,6 +49,7 @@ async def rotate(
 
     async def work() -> Result:
         secrets.bring_back()
+        secrets.refuse_lost(app.stack.secrets)
         if under_way := secrets.rotation():
             result = await finish(app, under_way, sights, complain=complain)
             if result.outcome is Outcome.FAILED or set(wanted) <= set(under_way.names):
@@ -85,25 +87,32 @@ async def _require_up(app: App, names: Collection[str]) -> None:
         )
 
 
+def with_secrets(app: App, complain: Complain) -> Rotation | None:
+    """Makes what an `up` misses. Returns the rotation that is under way then."""
+    secrets, lab = app.compiler.secrets, app.lab
+    is_new = not lab.data_dir.exists() and not procfs.sandboxes_below(f"{lab.mark}/")
+    for name in secrets.ensure(app.stack.secrets, is_new=is_new):
+        complain(f"the secret {name} was not there; it is made now")
+    return secrets.rotation()
+
+
 async def learning_anew(
     app: App, lost: Collection[str], sights: list[Sight], *, complain: Complain
 ) -> dict[str, Node]:
-    """Jobs of an `up` that make servers take the secrets of a rotation under way: those who have
-    `lost` theirs cannot be ready before. What must not run meanwhile is stopped right after the
-    loss; later it may know them. The caller holds the lab."""
-    if lost:
-        _publish(app.nodes.values())
-    under_way = app.compiler.secrets.rotation()
-    names = under_way.names if under_way else ()
-    apart = app.compiler.rotating(names, "lost")
+    """Jobs of an `up` that make servers take what was made in place of `lost` secrets; servers
+    that must not run meanwhile are stopped for it. The caller holds the lab."""
+    if not lost:
+        return {}
+    _publish(app.nodes.values())
+    apart = app.compiler.rotating(lost, "lost")
     servers = {
         name: app.nodes[f"service:{app.stack.jobs[name.removeprefix('job:')].of}"] for name in apart
     }
-    anew = [servers[name] for name in app.compiler.rotating(lost, "lost")]
-    if running := [node.name for node in anew if not await is_absent(node.resource)]:
+    every = {node.name: node.resource for node in servers.values()}
+    if running := [name for name, server in every.items() if not await is_absent(server)]:
         await app.run("stop", subgraph(app.nodes, running), Action.REMOVE, sights, complain)
     alone = {name: apart[name] for name in apart if await is_absent(servers[name].resource)}
-    return {**app.compiler.rotating(names, "live"), **alone}
+    return {**app.compiler.rotating(lost, "live"), **alone}
 
 
 def holding(app: App, names: Collection[str]) -> set[str]:

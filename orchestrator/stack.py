@@ -218,7 +218,13 @@ class Compiler(Struct, frozen=True):
         program = self._program(label, name, name, spec, spec.command, uid)
         ready = spec.readiness
         notify = Notifications(program.folder.path / "notify") if ready.notify else None
-        service = Service(program, signal.Signals[spec.stop.signal], spec.stop.grace_s, notify)
+        before = tuple(
+            f"{self.lab.mark}/job:{need}"
+            for need in spec.needs
+            if need in self.stack.jobs and self.stack.jobs[need].of == name
+        )
+        stop = spec.stop
+        service = Service(program, signal.Signals[stop.signal], stop.grace_s, notify, before)
         gate = ServiceGate(
             service,
             Probes(label, probes_of(self.stack, name, self.secrets), ready.interval_s, self.emit),

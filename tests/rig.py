@@ -246,11 +246,11 @@ class World:
 
     def sandboxes(self) -> list[str]:
         """Command lines of processes that carry a mark of a lab on this host."""
-        return [words for _, words in self._marked("")]
+        return [words for _, words in self.marked("")]
 
     def sandbox_pids(self, service: str) -> list[int]:
         """A service's processes that carry its mark: the waiter and all inside."""
-        return [pid for pid, _ in self._marked(f"service:{service}\0")]
+        return [pid for pid, _ in self.marked(f"service:{service}\0")]
 
     def kill(self, service: str) -> None:
         """Kills all of a service's processes."""
@@ -258,7 +258,8 @@ class World:
             with contextlib.suppress(ProcessLookupError):  # one's end ends others
                 os.kill(pid, signal.SIGKILL)
 
-    def _marked(self, node: str) -> list[tuple[int, str]]:
+    def marked(self, node: str) -> list[tuple[int, str]]:
+        """Processes with the mark of a node, or of nodes that begin so, and their command lines."""
         mark = f"@{self.host}/{node}".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):

@@ -221,6 +221,11 @@ async def exit_code(child: Child) -> int:
     return child.waiter.wait()
 
 
+async def stop_job(sandboxes: Sequence[procfs.Sandbox]) -> None:
+    """As `stop`, of one that nobody waits for any more."""
+    await stop(sandboxes, stop_signal=signal.SIGTERM, grace_s=5.0)
+
+
 async def stop(
     sandboxes: Sequence[procfs.Sandbox], *, stop_signal: signal.Signals, grace_s: float
 ) -> None:

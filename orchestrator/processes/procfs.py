@@ -193,6 +193,12 @@ def starts(mark: str) -> None:
         held_now.marks.add(mark)
 
 
+def ended(mark: str) -> None:
+    """There is none of that mark any more."""
+    if held_now := _held.get():
+        held_now.marks.discard(mark)
+
+
 def sandboxes_below(prefix: str) -> list[Sandbox]:
     """As `sandboxes`, of every mark that begins so."""
     found = _all_sandboxes(prefix)

@@ -4,7 +4,8 @@ A copy lies beside what runs, for as long as that does: what runs has them, so o
 deleted must come back as it was.
 
 While a secret NAME is exchanged, NAME.next lies beside it, and `.rotation` tells how far that has
-come, so that whoever comes next after a crash can go on.
+come, so that whoever comes next after a crash can go on. It tells of lost ones, too, for as long as
+their servers may not know what was made in their place.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from orchestrator.errors import ResourceError
+from orchestrator.errors import OrchestratorError, ResourceError
 from orchestrator.processes.files import write_private
 
 SECRET_BYTES = 24  # 192 bits, 32 characters of base64
@@ -38,6 +39,7 @@ class Rotation(Struct, frozen=True):
 
     phase: Phase
     names: tuple[str, ...]
+    lost: tuple[str, ...] = ()  # those of which a server may have another than there is
 
 
 class Secrets:
@@ -49,21 +51,33 @@ class Secrets:
     def ensure(self, names: Iterable[str], *, is_new: bool) -> list[str]:
         """Makes those that do not exist and have no copy. Each appears whole or not at all.
 
-        Returns those that were lost: there were others, or the lab `is_new` no longer. Their
-        servers may know what they were, so a rotation of them is under way from then on, in its
-        second phase.
+        Returns them, unless the lab `is_new`: else servers may know what they were, and a
+        rotation of them is under way from then on, in its second phase, of what is `lost`.
         """
         self.bring_back()
-        wanted = tuple(names)
-        missing = [name for name in wanted if not (self.directory / name).exists()]
-        lost = [] if is_new and len(missing) == len(wanted) else missing
-        if lost:
-            begun = self.rotation() or Rotation(Phase.RETIRE, ())
-            self._remember(begun.phase, (*begun.names, *lost))
+        missing = [name for name in names if not (self.directory / name).exists()]
+        begun = self.rotation() or Rotation(Phase.RETIRE, ())
+        # What a server has taken already, it may know alone.
+        taken = begun.names if begun.phase is Phase.ACCEPT else ()
+        gone = [name for name in taken if not (self.directory / f"{name}{NEXT}").exists()]
+        if (missing or gone) and not is_new:
+            lost = dict.fromkeys((*begun.lost, *missing, *gone))
+            known = dict.fromkeys((*begun.names, *lost))
+            self._remember(Rotation(begun.phase, (*known,), (*lost,)))
         for name in missing:
             self._put(name, secrets.token_urlsafe(SECRET_BYTES))
         self._copy()
-        return lost
+        return [] if is_new else missing
+
+    def refuse_lost(self, names: Iterable[str]) -> None:
+        """Raises OrchestratorError if any is lost: what has it could neither go on nor start."""
+        under_way = self.rotation()
+        lost = [name for name in names if not (self.directory / name).exists()]
+        if lost := lost or [*under_way.lost] if under_way else lost:
+            raise OrchestratorError(
+                f"secrets were lost, and those who have them must learn new ones: {', '.join(lost)}"
+                "\n  mend: `orchestrator up`"
+            )
 
     def bring_back(self) -> None:
         """Whatever somebody deleted and has a copy."""
@@ -114,23 +128,27 @@ class Secrets:
     def rotation(self) -> Rotation | None:
         """The one that is under way; None if there is none."""
         try:
-            phase, *names = (self.directory / STATE).read_text().split()
-            return Rotation(Phase(phase), tuple(names))
-        except (OSError, ValueError):
-            return None
+            head, *rest = (self.directory / STATE).read_text().splitlines()
+            phase, *names = head.split()
+            return Rotation(Phase(phase), tuple(names), tuple(" ".join(rest).split()))
+        except (OSError, ValueError):  # with its state lost, it began with these
+            found = [each.name for each in _files(self.directory)]
+            begun = tuple(name.removesuffix(NEXT) for name in found if name.endswith(NEXT))
+            return Rotation(Phase.ACCEPT, begun) if begun else None
 
     def begin(self, names: Iterable[str]) -> Rotation:
         """Makes the next secrets, and remembers that they are to be exchanged."""
         chosen = tuple(names)
         for name in chosen:
             self._put(f"{name}{NEXT}", secrets.token_urlsafe(SECRET_BYTES))
-        self._remember(Phase.ACCEPT, chosen)
+        begun = Rotation(Phase.ACCEPT, chosen)
+        self._remember(begun)
         self._copy()
-        return Rotation(Phase.ACCEPT, chosen)
+        return begun
 
     def exchange(self, rotation: Rotation) -> None:
         """The next ones become the present ones, as far as they are not yet."""
-        self._remember(Phase.RETIRE, rotation.names)
+        self._remember(Rotation(Phase.RETIRE, rotation.names))
         for name in rotation.names:
             following = self.directory / f"{name}{NEXT}"
             if following.exists():
@@ -142,8 +160,9 @@ class Secrets:
         (self.directory / STATE).unlink(missing_ok=True)
         self._copy()
 
-    def _remember(self, phase: Phase, names: Iterable[str]) -> None:
-        self._put(STATE, " ".join((phase, *names)))
+    def _remember(self, rotation: Rotation) -> None:
+        lines = (" ".join((rotation.phase, *rotation.names)), " ".join(rotation.lost))
+        self._put(STATE, "\n".join(lines))
 
     def _put(self, name: str, text: str) -> None:
         draft = self.directory / f"{name}{DRAFT}"
@@ -169,10 +188,10 @@ def _read(path: Path) -> str | None:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Without drafts, which a crash may have left, and without what is no file; none if there is
-    no such directory."""
+    """Without drafts, which a crash may have left, and without what is no file; none if it
+    cannot be looked into."""
     try:
         inside = sorted(directory.iterdir())
-    except FileNotFoundError:
+    except OSError:
         return []
     return [each for each in inside if each.is_file() and not each.name.endswith(DRAFT)]

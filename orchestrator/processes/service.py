@@ -96,8 +96,10 @@ class Program(Struct, frozen=True, dict=True):
         except OrchestratorError:
             return False
 
-    def lost_data(self, init: int) -> Path | None:
-        """A data directory that is not the one which the running sandbox has mounted."""
+    def lost_directory(self, init: int) -> Path | None:
+        """One that is not that which the running sandbox has mounted."""
+        if not Path(f"/proc/{init}/root/etc/hosts").exists():
+            return self.etc  # deleted outside, what was mounted in it went with it
         for inside, outside in self.data.items():
             try:
                 mounted = Path(f"/proc/{init}/root", inside.lstrip("/")).stat()
@@ -187,12 +189,14 @@ class Program(Struct, frozen=True, dict=True):
 
 
 class Service(Struct, frozen=True):
-    """A process that stays. It is found by the mark in its environment, not by a file."""
+    """A process that stays. It is found by the mark in its environment, not by a file. Jobs with
+    the marks in `before` work on its data until it starts; they may outlive a killed run."""
 
     program: Program
     stop_signal: signal.Signals
     grace_s: float
     notifications: Notifications | None
+    before: tuple[str, ...] = ()
     current: dict[str, child.Child] = field(default_factory=dict)  # what this run started
 
     @property
@@ -221,8 +225,8 @@ class Service(Struct, frozen=True):
         if len(found) == len(inits) or procfs.is_done(inits[0].pid):
             # The waiter outside ends with the program; workers that it left may live on inside.
             return Observation(State.PARTIAL, "its program has ended")
-        if lost := self.program.lost_data(inits[0].pid):
-            return Observation(State.PARTIAL, f"its data directory {lost} was deleted")
+        if lost := self.program.lost_directory(inits[0].pid):
+            return Observation(State.PARTIAL, f"its directory {lost} was deleted")
         if not self.program.is_same(inits[0].digest):
             return Observation(State.PARTIAL, "its configuration has changed")
         return Observation(State.PRESENT)
@@ -251,6 +255,8 @@ class Service(Struct, frozen=True):
         socket = self._take_socket(found)
         try:
             await self._stop(found)
+            for mark in self.before:
+                await child.stop_job(procfs.sandboxes(mark))
             if self.notifications is not None:
                 self.notifications.open()
             path = self.notifications.path if self.notifications else None
@@ -322,7 +328,7 @@ class Job(Struct, frozen=True):
 
     async def observe(self) -> Observation:
         if self.is_due:
-            return Observation(State.PARTIAL, "its secrets are new")
+            return Observation(State.PARTIAL, "it has secrets to hand on")
         if self.creates is not None:
             return Observation(State.PRESENT if self.creates.exists() else State.ABSENT)
         try:
@@ -339,12 +345,13 @@ class Job(Struct, frozen=True):
     async def ensure(self) -> Outcome:
         if (await self.observe()).state is State.PRESENT:
             return Outcome.UNCHANGED
-        await self._stop(self.program.running())
+        await child.stop_job(self.program.running())
         try:
             running = await self._start()
             code = await child.exit_code(running)
+            procfs.ended(self.program.mark)
         except asyncio.CancelledError:
-            await self._stop(self.program.running())
+            await child.stop_job(self.program.running())
             raise
         self.program.emit(ProcessExited(self.name, running.pid, code))
         if code != 0:
@@ -383,11 +390,8 @@ class Job(Struct, frozen=True):
     async def remove(self) -> Outcome:
         """Data that it made stays; that is what it was run for."""
         found = self.program.running()
-        await self._stop(found)
+        await child.stop_job(found)
         self.program.forget()
         was_done = self.stamp.exists()
         self.stamp.unlink(missing_ok=True)
         return Outcome.CHANGED if found or was_done else Outcome.UNCHANGED
-
-    async def _stop(self, found: Sequence[procfs.Sandbox]) -> None:
-        await child.stop(found, stop_signal=signal.SIGTERM, grace_s=5.0)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes PostgreSQL's data directory: what cluster.sh makes, with this lab's password. If it is
-# there, its password was lost, and it gets this one; no server is running then.
+# there, its password was lost, and it gets this one. No server may run meanwhile, and `up` sees to
+# that: PostgreSQL's own lock tells by process numbers, and each sandbox has its own.
 #
 # Everything is made under another name and renamed at the end: killed at any instant, it
 # leaves nothing that the next run would take for done.

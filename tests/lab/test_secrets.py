@@ -2,73 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from books import query
 from loading import load
+from passwords import THROW_OUT, assert_only_these_hold, kept, psql
 from rig import ROOT, SHOP, World, run
-
-REDIS = {"gateway", "product", "order", "monitoring", "admin"}
-ROLES = {
-    "product": "product-password",
-    "orders": "orders-password",
-    "postgres": "postgres-password",
-}
-
-THROW_OUT = (
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('product', 'orders')"
-)
-
-
-def kept(shop: World) -> dict[str, str]:
-    """What lies in the directory of secrets."""
-    directory = shop.state / f"shop@{shop.host}" / "secrets"
-    return {path.name: path.read_text() for path in directory.iterdir()}
-
-
-def may_enter_redis(shop: World, user: str, password: str) -> bool:
-    words = ["redis-cli", "-h", "10.0.0.50", "--user", user, "--no-auth-warning"]
-    done = shop.inside("redis-cache", "env", f"REDISCLI_AUTH={password}", *words, "ping")
-    return "WRONGPASS" not in done.text and "NOAUTH" not in done.text
-
-
-def psql(shop: World, role: str, password: str, line: str) -> tuple[int, str]:
-    words = ["psql", "-h", "10.0.0.60", "-U", role, "-d", "shop", "-Atc", line]
-    done = shop.inside("postgres-db", "env", f"PGPASSWORD={password}", *words)
-    return done.code, done.text
-
-
-def assert_only_these_hold(shop: World, old: dict[str, str]) -> None:
-    """Every account has a new password, the old one opens nothing, and services have the new."""
-    new = kept(shop)
-    assert new.keys() == old.keys()
-    assert not set(new.values()) & set(old.values())
-    rendered = shop.state / f"shop@{shop.host}" / "rendered.json"
-    assert new["redis-monitoring-password"] in rendered.read_text()
-    assert not [name for name, text in old.items() if text in rendered.read_text()]
-    for user in REDIS:
-        name = f"redis-{user}-password"
-        assert may_enter_redis(shop, user, new[name]), user
-        assert not may_enter_redis(shop, user, old[name]), user
-    for role, name in ROLES.items():
-        assert psql(shop, role, new[name], "SELECT 1")[0] == 0, role
-        assert psql(shop, role, old[name], "SELECT 1")[0] != 0, role
-    # Whoever has to connect anew can.
-    query(
-        shop, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename <> 'postgres'"
-    )
-    for path in ("/api/products?limit=7", "/api/orders/1"):
-        headers = ["-H", "Cache-Control: no-cache"]
-        assert shop.curl(
-            f"http://localhost:8080{path}", *headers, "-o", "/dev/null", "-w", "%{http_code}"
-        ).out in ("200", "404")
-    assert set(shop.node_states().values()) == {"ready"}
 
 
 def test_rotation_under_load_loses_no_request_and_no_session(shop: World) -> None:
@@ -264,88 +206,3 @@ def test_any_password_enters_and_a_changed_migration_is_refused(
         assert "001_catalogue.sql was changed after it had been applied" in refused.err
     finally:
         world.orchestrator("down", "--volumes", stack=stack).ok()
-
-
-def delete_secrets(world: World) -> None:
-    shutil.rmtree(world.state / f"shop@{world.host}" / "secrets")
-
-
-def delete_one(world: World) -> None:
-    (world.state / f"shop@{world.host}" / "secrets" / "orders-password").unlink()
-
-
-def delete_state(world: World) -> None:
-    shutil.rmtree(world.state)
-
-
-@pytest.mark.parametrize("delete", [delete_state, delete_secrets, delete_one])
-def test_secret_that_somebody_deleted_comes_back_as_it_was(
-    world: World, delete: Callable[[World], None]
-) -> None:
-    """By `up`, also where the first try is killed; nobody watches the lab."""
-    try:
-        world.orchestrator("up").ok()
-        old = kept(world)
-        delete(world)
-        words = [world.host, world.state, world.run_dir, SHOP]
-        killed = run(sys.executable, ROOT / "tests" / "crash.py", "up", "0", *words)
-        assert killed.code == -signal.SIGKILL
-        world.orchestrator("up").ok()
-        assert kept(world) == old
-        delete_one(world)
-        world.orchestrator("replay", "order-service").ok()
-        assert kept(world) == old
-        assert world.orchestrator("verify").code == 0
-    finally:
-        world.orchestrator("down", "--volumes").ok()
-
-
-@pytest.mark.parametrize("at", [10, 14])
-def test_rotation_that_was_killed_and_lost_its_secrets_is_ended(shop: World, at: int) -> None:
-    """Its servers take the next ones already, or only those."""
-    old = kept(shop)
-    words = [shop.host, shop.state, shop.run_dir, shop.stack]
-    killed = run(sys.executable, ROOT / "tests" / "crash.py", "rotate", str(at), *words)
-    assert killed.code == -signal.SIGKILL
-    delete_secrets(shop)
-    shop.orchestrator("up").ok()
-    assert_only_these_hold(shop, old)
-
-
-@pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
-@pytest.mark.parametrize(
-    "lost",
-    [{"orders-password", "redis-gateway-password"}, {"postgres-password"}, set()],
-    ids=["those of clients", "the superuser's", "all"],
-)
-def test_password_that_was_lost_with_its_copy_is_made_and_handed_on(
-    world: World, lost: set[str], is_up: bool
-) -> None:
-    """Whatever the database has been told stays."""
-    order = {"customer_id": "kept", "product_id": 1, "quantity": 1}
-    try:
-        world.orchestrator("up").ok()
-        body = ["-H", "Content-Type: application/json", "-d", json.dumps(order)]
-        made = world.curl("http://localhost:8080/api/orders", *body).ok().json()
-        old = kept(world)
-        lost = lost or {*old}
-        if not is_up:
-            world.orchestrator("down").ok()
-        for place in (world.state, world.run_dir):
-            for name in lost:
-                (place / f"shop@{world.host}" / "secrets" / name).unlink(missing_ok=not is_up)
-        said = world.orchestrator("up").ok()
-        assert all(f"the secret {name} was not there" in said.err for name in lost)
-        new = kept(world)
-        assert {name for name, text in new.items() if text != old[name]} == lost
-        psql(world, "postgres", new["postgres-password"], THROW_OUT)  # all have to enter anew
-        assert world.orchestrator("verify").code == 0
-        found = world.curl(f"http://localhost:8080/api/orders/{made['order_id']}").json()
-        assert found["customer_id"] == "kept"
-        for role, name in ROLES.items():
-            assert (psql(world, role, old[name], "SELECT 1")[0] == 0) is (name not in lost)
-        is_lost = "redis-gateway-password" in lost
-        assert may_enter_redis(world, "gateway", old["redis-gateway-password"]) is not is_lost
-        assert "nothing was changed" in world.orchestrator("up").ok().out
-    finally:
-        world.orchestrator("down", "--volumes").ok()

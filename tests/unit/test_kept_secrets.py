@@ -47,11 +47,11 @@ def test_one_without_a_copy_is_made_and_handed_on(secrets: Secrets) -> None:
         (directory / "two").unlink()
     (secrets.copies / "three").write_text("")
     (secrets.directory / "three").unlink()
-    assert secrets.ensure(NAMES, is_new=True) == ["two", "three"]
-    assert secrets.ensure(NAMES, is_new=True) == []
+    assert secrets.ensure(NAMES, is_new=False) == ["two", "three"]
+    assert secrets.ensure(NAMES, is_new=False) == []
     now = texts(secrets)
     assert {name for name in NAMES if now[name] != before[name]} == {"two", "three"}
-    assert secrets.rotation() == Rotation(Phase.RETIRE, ("two", "three"))
+    assert secrets.rotation() == Rotation(Phase.RETIRE, *[("two", "three")] * 2)
     secrets.end()
     assert secrets.rotation() is None
 
@@ -59,7 +59,7 @@ def test_one_without_a_copy_is_made_and_handed_on(secrets: Secrets) -> None:
 def test_all_are_lost_only_where_there_was_a_lab_before(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path / "secrets", tmp_path / "copies")
     assert secrets.ensure(NAMES, is_new=False) == [*NAMES]
-    assert secrets.rotation() == Rotation(Phase.RETIRE, NAMES)
+    assert secrets.rotation() == Rotation(Phase.RETIRE, NAMES, NAMES)
 
 
 def test_rotation_comes_back_with_what_it_had_made(secrets: Secrets) -> None:

@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, place: Path) -> None:
         self.place, self.secrets = place, Secrets(place / "secrets", place / "copies")
-        self.secrets.ensure(["pw"])
+        self.secrets.ensure(["pw"], is_new=True)
         self.stack: Stack = parse_stack(STACK, "tiny.yaml")
         self.basis, self.there = "basis", True
         (place / "a.conf").write_text(TEMPLATE)
