@@ -62,7 +62,7 @@ def made(world: World) -> str:
 
 def sleepers(world: World) -> set[int]:
     """Programs that prepare, and never end."""
-    return {pid for pid, words in world._marked("") if words.startswith("sh -c echo half")}
+    return {pid for pid, words in world.marked("") if words.startswith("sh -c echo half")}
 
 
 def finding(world: World, stack: Path) -> str:

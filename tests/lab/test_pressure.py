@@ -70,10 +70,8 @@ def test_lost_run_directory_is_made_again(shop: World) -> None:
     assert shop.orchestrator("status").code == 0
     shop.orchestrator("up", "--supervise").ok()
     assert serves(shop)
-    now = pids(shop)
-    # What runs needs none of it, but the edge: its log of requests lay there.
-    assert now.pop("service:nginx-lb") != before.pop("service:nginx-lb")
-    assert now == before
+    # What ran had its /etc and its secrets there.
+    assert pids(shop).items().isdisjoint(before.items())
     for name in ("redis-cache", "api-gateway"):
         shop.kill(name)
     eventually(lambda: whole(shop) and serves(shop), within_s=60)
