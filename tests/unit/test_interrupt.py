@@ -43,7 +43,7 @@ def interrupted(module: str, *words: str, first: str = "") -> subprocess.Complet
         ("orchestrator.frequent", ["--help"]),
         ("orchestrator.ending", ["--help"]),
         ("orchestrator.commands.statustable", ["status"]),
-        ("orchestrator.commands.replaying", ["replay", "gateway"]),
+        ("orchestrator.commands.replaying", ["replay", "gateway", "--run-dir", "/nowhere"]),
         ("orchestrator.cli", ["plan"]),
         ("orchestrator.commands.look", ["plan"]),
     ],
