@@ -71,9 +71,9 @@ class Secrets:
 
     def refuse_lost(self, names: Iterable[str]) -> None:
         """Raises OrchestratorError if any is lost: what has it could neither go on nor start."""
-        under_way = self.rotation()
-        lost = [name for name in names if not (self.directory / name).exists()]
-        if lost := lost or [*under_way.lost] if under_way else lost:
+        begun = self.rotation()
+        missing = [name for name in names if not (self.directory / name).exists()]
+        if lost := dict.fromkeys((*missing, *(begun.lost if begun else ()))):
             raise OrchestratorError(
                 f"secrets were lost, and those who have them must learn new ones: {', '.join(lost)}"
                 "\n  mend: `orchestrator up`"
