@@ -16,7 +16,8 @@ def full_places(lab: Lab) -> list[str]:
     seen: set[int] = set()
     uses = {lab.state_dir: "data, logs and journal", lab.run_dir: "sockets and rendered files"}
     for path, use in uses.items():
-        there = next((each for each in (path, *path.parents) if each.exists()), Path("/"))
+        existing = filter(os.path.exists, (path, *path.parents))  # Path's raises for long names
+        there = next(existing, Path("/"))
         device = there.stat().st_dev
         disk = os.statvfs(there)
         is_full = disk.f_bavail * disk.f_frsize < LOW_BYTES or _no_names(disk)

@@ -117,7 +117,10 @@ WORDS: dict[str, Words] = {
         ("validate",), "cannot read the stack file", env={"ORCHESTRATOR_STACK": "/nope"}, host="-"
     ),
     "endless state directory": Words(
-        ("status",), "File name too long", env={"ORCHESTRATOR_STATE_DIR": "x" * 5000}, host="-"
+        ("status",),
+        "File name too long",
+        env={"ORCHESTRATOR_STATE_DIR": "x" * 5000, "ORCHESTRATOR_RUN_DIR": "/nowhere"},
+        host="-",
     ),
 }  # fmt: skip
 

@@ -178,6 +178,7 @@ def test_graph_comes_up_before_ones_eyes(
 
             def is_up() -> bool:
                 headlines.add(seen.headline())
+                print(seen.headline())  # for whoever reads why it did not
                 return seen.headline() == READY
 
             eventually(is_up, within_s=90)

@@ -3,8 +3,8 @@ has them learns that."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -22,7 +22,7 @@ from passwords import (
     may_enter_redis,
     psql,
 )
-from rig import ROOT, World, eventually, run
+from rig import ROOT, SHOP, World, eventually, run
 
 
 def crash(world: World, command: str, at: int) -> None:
@@ -189,29 +189,35 @@ def test_what_needs_a_lost_secret_is_refused_before_it_stops_anything(
     assert_whole(lab, order)
 
 
-def working_alone(world: World) -> list[int]:
-    """The single-user servers that teach a database its password."""
-    found = world.marked("job:postgres-init\0")
-    return [pid for pid, words in found if words.startswith("postgres --single")]
-
-
-def test_two_servers_never_have_one_data_directory(lab: World) -> None:
-    """A healing comes while the job of a killed `up` still works on it."""
-    order = buy(lab)
-    lose(lab, {"postgres-password"})
+def test_two_servers_never_have_one_data_directory(world: World, tmp_path: Path) -> None:
+    """A healing comes while the job of a killed `up` still has it."""
+    stack = shutil.copytree(SHOP.parent, tmp_path / "services") / SHOP.name
+    world = dataclasses.replace(world, stack=stack)
+    script = stack.parent / "database" / "init.sh"
+    text = script.read_text()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(lab.words("up"), **quiet) as up:
-        eventually(lambda: bool(working_alone(lab)))
-        for pid in working_alone(lab):
-            os.kill(pid, signal.SIGSTOP)
-        up.kill()
-    assert working_alone(lab)
-    words = [lab.host, lab.state, lab.run_dir, lab.stack]
-    line = [sys.executable, ROOT / "tests" / "crash.py", "heal", "10000", *words]
-    with subprocess.Popen(line, **quiet) as heal:
-        while not lab.sandbox_pids("postgres-db"):
-            assert heal.poll() is None
-        assert not working_alone(lab)
-        heal.kill()
-    lab.orchestrator("up").ok()
-    assert_whole(lab, order)
+
+    def job() -> bool:
+        return bool(world.marked("job:postgres-init\0"))
+
+    try:
+        world.orchestrator("up").ok()
+        order = buy(world)
+        lose(world, {"postgres-password"})
+        script.write_text(text.replace('    set_password "$data" on\n', "    sleep 600\n"))
+        with subprocess.Popen(world.words("up"), **quiet) as up:
+            eventually(job)
+            up.kill()
+        words = [world.host, world.state, world.run_dir, stack]
+        line = [sys.executable, ROOT / "tests" / "crash.py", "heal", "10000", *words]
+        with subprocess.Popen(line, **quiet) as heal:
+            assert job()
+            while not world.sandbox_pids("postgres-db"):
+                assert heal.poll() is None
+            assert not job()
+            heal.kill()
+        script.write_text(text)
+        world.orchestrator("up").ok()
+        assert_whole(world, order)
+    finally:
+        world.orchestrator("down", "--volumes").ok()
