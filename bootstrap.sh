@@ -12,6 +12,9 @@
 # is left exactly as it was.
 set -euo pipefail
 cd "$(dirname "$0")"
+# A program that is asked whether it works may end by the same Ctrl-C, and with any exit code.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 dev=false bench=false
 case ${1:-} in

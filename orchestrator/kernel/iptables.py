@@ -107,6 +107,7 @@ def _run(
             text=True,
             timeout=TIMEOUT_S,
             check=False,
+            process_group=0,  # Ctrl-C is for us alone: we go on to where nothing is half done
         )
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
