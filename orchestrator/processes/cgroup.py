@@ -218,7 +218,10 @@ def _remove(directory: Path) -> None:
         except OSError as error:
             if error.errno != errno.EBUSY or _words(directory / "cgroup.procs"):
                 return
-            if any(each.is_dir() for each in directory.iterdir()):
+            try:
+                if any(each.is_dir() for each in directory.iterdir()):
+                    return
+            except FileNotFoundError:  # it was every lab's, and another has taken it away
                 return
         else:
             return

@@ -5,6 +5,7 @@ Version 1 and prlimit(2) are tried for real in tests/lab/test_sandbox.py.
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,13 @@ def test_controller_that_is_not_delegated_is_named(mount: Path) -> None:
     (mount / "cgroup.controllers").write_text("pids\n")
     assert list(cgroup.lacking()) == [MEMORY]
     assert "not delegated" in cgroup.lacking()[MEMORY]
+
+
+def test_group_that_another_lab_takes_away_just_then_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def busy(_: Path) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(Path, "rmdir", busy)
+    cgroup._remove(tmp_path / "gone")
