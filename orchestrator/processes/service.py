@@ -98,7 +98,7 @@ class Program(Struct, frozen=True, dict=True):
 
     def lost_directory(self, init: int) -> Path | None:
         """One that is not that which the running sandbox has mounted."""
-        if not Path(f"/proc/{init}/root/etc/hosts").exists():
+        if not Path(f"/proc/{init}/root", "etc/hosts").exists():
             return self.etc  # deleted outside, what was mounted in it went with it
         for inside, outside in self.data.items():
             try:
