@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-# The module without its enumerations: so early it is there already, and takes no time.
-import _signal  # type: ignore[import-not-found]
 import os
 
-TYPE_CHECKING = False  # typing takes longer to load than `status` to ask
-if TYPE_CHECKING:
-    from typing import NoReturn
+from orchestrator import interrupts
 
-INTERRUPTED = 130  # as in errors, whose loading takes long enough to be interrupted itself
-
-
-def _end(*_: object) -> None:
-    os._exit(INTERRUPTED)
-
-
-def _interrupts_end() -> None:
-    """Ctrl-C ends the process at once, unless whoever started it has it ignored. An exception
-    would find nobody to catch it: as long as this loads, and after the command's end. What comes
-    while Python itself starts is Python's, traceback and all."""
-    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-        _signal.signal(_signal.SIGINT, _end)
-
-
-def _interrupts_raise() -> None:
-    """Ctrl-C is KeyboardInterrupt again."""
-    if _signal.getsignal(_signal.SIGINT) is _end:
-        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-
-
-_interrupts_end()
+interrupts.end()
 
 import gc  # noqa: E402 - order matters: all else after Ctrl-C has its meaning
 import sys  # noqa: E402
 
 from orchestrator import descriptors  # noqa: E402
+
+TYPE_CHECKING = False  # typing takes longer to load than `status` to ask
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Most of what a command makes until it ends is what it loads, and that stays: to look through it
 # for garbage again and again takes a thirtieth of `up`.
@@ -50,9 +29,7 @@ def run() -> NoReturn:
     descriptors.fill()
     code = 0
     try:
-        _interrupts_raise()
-        # Order matters: what this opens must not become a standard descriptor, and an interrupt
-        # while it loads is an interrupt.
+        # Order matters: what this opens must not become a standard descriptor.
         from orchestrator import frequent
 
         if work := frequent.command(sys.argv[1:]):
@@ -66,8 +43,8 @@ def run() -> NoReturn:
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    _interrupts_end()
+        code = interrupts.INTERRUPTED
+    interrupts.end()
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,6 +9,7 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
+from orchestrator import interrupts
 from orchestrator.commandtable import COMMANDS, COMPLETE_VARIABLE, PROGRAM, SUMMARY
 from orchestrator.ending import code_of
 from orchestrator.errors import INTERRUPTED
@@ -40,6 +41,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"orchestrator.commands.{COMMANDS[cmd_name][0]}")
+        interrupts.throw()  # many a command has something to take back
         found = getattr(module, cmd_name if cmd_name != "exec" else "exec_")
         assert isinstance(found, click.Command)
         for each in found.commands.values() if isinstance(found, click.Group) else [found]:

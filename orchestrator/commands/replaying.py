@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from orchestrator import interrupts
 from orchestrator.commands.target import Target
 from orchestrator.commands.telling import say
 from orchestrator.commands.watching import Finished, complain, watching
@@ -45,6 +46,7 @@ def carry_out(
         finished = Finished()
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            interrupts.throw()
             let_interrupts_come()
             if lines := _posted(answer):
                 done = _watch(_heard(lines), finished, dry_run=dry_run, as_json=as_json)
@@ -55,6 +57,7 @@ def carry_out(
             say("interrupted: the supervisor goes on with it", err=True)
             sys.exit(INTERRUPTED)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    interrupts.end()
     wishes = {"what": what, "cascade": cascade, "deps": not no_deps, "dry_run": dry_run}
     _by_ourselves(target, wishes, as_json=as_json)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Coroutine
 from typing import TypeVar
 
-from orchestrator import frozen, resident
+from orchestrator import frozen, interrupts, resident
 from orchestrator.app import App
 from orchestrator.commands.attending import Ending, Staying
 from orchestrator.commands.target import Target
@@ -40,6 +40,7 @@ def bring_up(
     max_workers: int = MAX_WORKERS,
 ) -> None:
     """Exits with 1 if a node failed, with 130 if it was interrupted. Raises OrchestratorError."""
+    interrupts.end()
     if live and no_supervise:
         raise UsageError("--live shows the supervisor's page: not with --no-supervise")
     if not target.open().is_sound():
@@ -62,7 +63,9 @@ def bring_up(
 
     async def work() -> Result:
         try:
-            result = await app.up([*sights, finished], complain=complain, supervisor=supervisor)
+            with watching(app.layers, as_json=as_json) as sights:
+                sights.append(finished)
+                result = await app.up(sights, complain=complain, supervisor=supervisor)
         except BusyError:
             raise  # the host is in use by whoever was first
         except BaseException:
@@ -71,8 +74,7 @@ def bring_up(
         await target.leave(app)
         return result
 
-    with watching(app.layers, as_json=as_json) as sights:
-        result = run_to_end(app, work())
+    result = run_to_end(app, work())
     if result.outcome is Outcome.FAILED:
         say(failure_report(finished.steps), err=True)
         for place in full_places(app.lab):
@@ -98,6 +100,7 @@ def bring_up(
 
 def take_down(target: Target, *, volumes: bool, as_json: bool) -> None:
     """Exits with 1 if a node failed, with 130 if it was interrupted. Raises OrchestratorError."""
+    interrupts.end()
     if target.is_absent():
         app = target.open()
         there = app.lab.state_dir.exists()
@@ -113,15 +116,15 @@ def take_down(target: Target, *, volumes: bool, as_json: bool) -> None:
     there = app.lab.state_dir.exists()
 
     async def work() -> Result:
-        result = await app.down(
-            [*sights, finished], volumes=volumes, complain=complain, supervisor=Ending(app)
-        )
+        with watching(app.layers, as_json=as_json) as sights:
+            sights.append(finished)
+            ending = Ending(app)
+            result = await app.down(sights, volumes=volumes, complain=complain, supervisor=ending)
         await target.leave(app)
         return result
 
-    with watching(app.layers, as_json=as_json) as sights:
-        left = "the rest is still up; `orchestrator down` again goes on"
-        result = run_to_end(app, work(), left=left)
+    left = "the rest is still up; `orchestrator down` again goes on"
+    result = run_to_end(app, work(), left=left)
     if result.outcome is Outcome.FAILED:
         say(failure_report(finished.steps), err=True)
         sys.exit(1)
@@ -148,8 +151,10 @@ def run_to_end(
 ) -> T:
     """The work's result; an interrupted run ends the process with 130, and says what is left.
 
-    SIGINT and SIGTERM cancel it once; a second one ends the process at once.
+    SIGINT and SIGTERM cancel it once; a second one ends the process at once, and so does the
+    first before the work begins or after its end.
     """
+    interrupts.end()
 
     async def stoppable() -> T:
         task = asyncio.current_task()
@@ -172,3 +177,5 @@ def run_to_end(
     except asyncio.CancelledError:
         say(hinted(f"interrupted: {left}"), err=True)
         sys.exit(INTERRUPTED)
+    finally:
+        interrupts.end()  # the loop has left KeyboardInterrupt behind

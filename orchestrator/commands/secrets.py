@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from orchestrator import interrupts
 from orchestrator.app import App
 from orchestrator.commands.attending import Resting
 from orchestrator.commands.options import target_options
@@ -17,6 +18,7 @@ from orchestrator.commands.running import run_to_end
 from orchestrator.commands.target import Target
 from orchestrator.commands.telling import tell
 from orchestrator.commands.watching import Finished, complain, watching
+from orchestrator.engine.executor import Result
 from orchestrator.errors import HostError, UsageError
 from orchestrator.events import Outcome
 from orchestrator.lock import refuse_if_busy
@@ -105,6 +107,7 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     """
     from orchestrator import rotation
 
+    interrupts.end()
     app = target.enter()
     known = app.stack.secrets
     if unknown := [name for name in names if name not in known]:
@@ -114,11 +117,15 @@ def rotate(target: Target, names: tuple[str, ...], as_json: bool) -> None:
     begun = time.monotonic()
     finished = Finished()
     supervisor = Resting(app, target)
-    with watching(app.layers, as_json=as_json) as sights:
-        work = rotation.rotate(
-            app, names, [*sights, finished], complain=complain, supervisor=supervisor
-        )
-        result = run_to_end(app, work, left=HALF_ROTATED)
+
+    async def work() -> Result:
+        with watching(app.layers, as_json=as_json) as sights:
+            sights.append(finished)
+            return await rotation.rotate(
+                app, names, sights, complain=complain, supervisor=supervisor
+            )
+
+    result = run_to_end(app, work(), left=HALF_ROTATED)
     if result.outcome is Outcome.FAILED:
         click.echo(failure_report(finished.steps), err=True)
         click.echo(f"not finished: {HALF_ROTATED}", err=True)

@@ -149,6 +149,7 @@ class _Run:
         }
         self._settled = {need: asyncio.Event() for them in self._beside.values() for need in them}
         self._queued: dict[str, None] = {}  # released, without a slot so far
+        self._is_cancelled = False
         self._steps = asyncio.TaskGroup()
         self._ended = asyncio.Event()
         self._result = Result()
@@ -169,6 +170,8 @@ class _Run:
             self._queued[name] = None
             self._emit(StepQueued(name, 1, by))
             self._slots.ask(self._weights[name], partial(self._begin, name))
+        if self._is_cancelled:  # what ended in the same moment has released these
+            self._cancel_queued()
         if not self._plan:
             self._ended.set()
 
@@ -178,6 +181,7 @@ class _Run:
             self._steps.create_task(self._step(name), name=name)
 
     def _cancel_queued(self) -> None:
+        self._is_cancelled = True
         while self._queued:
             name, _ = self._queued.popitem()
             self._emit(StepGivenUp(name, 1, Cause.CANCELLED))

@@ -180,6 +180,26 @@ async def test_cancelled_while_it_waits_for_a_slot_a_node_says_so_and_never_begi
     assert ends == dict.fromkeys(["first", "waits"], Outcome.CANCELLED)
 
 
+async def test_what_ends_as_the_run_is_cancelled_lets_nothing_begin() -> None:
+    """A thread's work, say, that nobody can stop."""
+    world, events, began = World(), list[Event](), asyncio.Event()
+
+    async def deaf() -> None:
+        began.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    nodes = [node(Thing("first", world, before=deaf)), node(Thing("next", world), {"first": READY})]
+    task = asyncio.create_task(run(world, nodes, events=events))
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.log == ["+first", "first!"]
+    ends = {each.node: each.outcome for each in events if isinstance(each, StepFinished)}
+    assert ends == {"first": Outcome.CHANGED, "next": Outcome.CANCELLED}
+
+
 async def test_failed_attempt_is_undone_before_the_next() -> None:
     world, events = World(), list[Event]()
     result = await run(world, [node(Thing("a", world, failures=2))], events=events)

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator import frequent
 
-# The named module is interrupted as it is looked for.
+# The named module is interrupted as it is looked for, and where Python itself has called: there
+# it prints an exception, and goes on.
 CODE = """
 import os, runpy, signal, sys
 wanted = sys.argv[1]
@@ -18,7 +19,10 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == wanted:
             sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGINT)
+            Called()
+class Called:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
 %s
 sys.argv[1:] = sys.argv[2:]
@@ -44,6 +48,8 @@ def interrupted(module: str, *words: str, first: str = "") -> subprocess.Complet
         ("orchestrator.ending", ["--help"]),
         ("orchestrator.commands.statustable", ["status"]),
         ("orchestrator.commands.replaying", ["replay", "gateway", "--run-dir", "/nowhere"]),
+        ("orchestrator.commands.running", ["up", "--stack", "/nowhere.yaml"]),
+        ("orchestrator.commands.target", ["down", "--stack", "/nowhere.yaml"]),
         ("orchestrator.cli", ["plan"]),
         ("orchestrator.commands.look", ["plan"]),
     ],
