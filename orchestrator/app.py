@@ -210,9 +210,9 @@ class App(Struct, frozen=True, dict=True):
             seen = {name: await self.nodes[name].resource.observe() for name in asked}
         return {name: each for name, each in seen.items() if each.state is not State.PRESENT}
 
-    async def silent(self) -> frozenset[str]:
-        """Services that do not answer now, for whatever reason."""
-        gates = {name: node.gate for name, node in self.nodes.items()}
+    async def silent(self, names: Collection[str]) -> frozenset[str]:
+        """Of these nodes the services that do not answer the host now, for whatever reason."""
+        gates = {name: self.nodes[name].gate for name in names}
         asked = {
             name: gate.questions() for name, gate in gates.items() if isinstance(gate, ServiceGate)
         }

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.bus import Sight
     from orchestrator.engine.executor import Result
+    from orchestrator.engine.plan import Node
 
 STANDING = ("netns", "bridge", "veth", "service")  # kinds of nodes that only `up` makes
 
@@ -78,7 +79,7 @@ async def blast_radius(app: App, word: str, *, cascade: bool, with_deps: bool) -
     if not word:  # to find what hangs takes more than one look
         broken = await app.broken(nodes)
         _refuse_if_down(app, broken)
-        wanted = frozenset(broken) | frozenset(await app.hung())
+        wanted = frozenset(broken) | frozenset(await app.hung()) | await lost_links(nodes)
     with one_look():
         if word:
             wanted = targets(nodes, word, await _whole(app, foundations(nodes, word)))
@@ -107,6 +108,14 @@ def _refuse_if_down(app: App, broken: Mapping[str, Observation]) -> None:
     commands = [event.command for event in events if isinstance(event, RunStarted)]
     if not commands or commands[-1] == "down":
         raise UsageError("nothing is up that could be rebuilt\n  mend: `orchestrator up`")
+
+
+async def lost_links(nodes: Mapping[str, Node]) -> frozenset[str]:
+    """Links on the host that are not there, or point elsewhere. Whoever removes one may mean it,
+    so that nobody but a person who asks for it brings it back."""
+    links = [name for name in nodes if kind_of(name) == "link"]
+    seen = {name: (await nodes[name].resource.observe()).state for name in links}
+    return frozenset(name for name, state in seen.items() if state in (State.ABSENT, State.PARTIAL))
 
 
 async def _whole(app: App, names: Collection[str]) -> frozenset[str]:

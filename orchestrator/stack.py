@@ -296,6 +296,7 @@ class Compiler(Struct, frozen=True):
             user=user,
             environment={**self._environment(), **spec.environment},
             files=partial(self.templates.render, label, files, spec.environment),
+            paths=tuple(files),
             secrets=partial(self.secrets.files, names),
             described=described if spec.rotation in ("live", "only") else None,
             data=data,

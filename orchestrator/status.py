@@ -12,9 +12,12 @@ from orchestrator.app import App
 from orchestrator.lock import is_held
 from orchestrator.onelook import one_look
 from orchestrator.processes import procfs
+from orchestrator.processes.liveness import LIVENESS_TIMEOUT_S
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.history import NodeHistory, nodes
+
+SILENT = f"no answer to the host within {LIVENESS_TIMEOUT_S:g} s; see `orchestrator why`"
 
 
 class NodeStatus(Struct, frozen=True):
@@ -40,12 +43,13 @@ def node_status(
     *,
     busy: bool,
     well: Collection[str],
+    is_silent: bool = False,
 ) -> NodeStatus:
     """Observation wins over memory: the journal only tells how it came about, and, while a
     run is on (`busy`), how far it is. A run that was killed stays half-way in the journal.
 
     What a check found is of the past, and says nothing of now where not all that it needs is
-    `well`.
+    `well`. What is as wanted and silent may have much to do, or something is in the way.
     """
     kind, _, short = name.partition(":")
     pid, uptime_s, address = None, None, None
@@ -67,6 +71,7 @@ def node_status(
         state = past.state if past.state in ("failed", "skipped") or in_run else "down"
     else:
         state = "drifted" if seen.state is State.PARTIAL else "foreign"
+    detail = seen.detail if state in ("drifted", "foreign") else ""
     return NodeStatus(
         node=name,
         layer=app.nodes[name].layer,
@@ -77,7 +82,7 @@ def node_status(
         restarts=past.restarts,
         ready_after_s=None if past.ready_after_s is None else round(past.ready_after_s, 3),
         last_error=past.last_error,
-        detail=seen.detail if state in ("drifted", "foreign") else "",
+        detail=SILENT if state == "ready" and is_silent else detail,
     )
 
 
@@ -95,16 +100,27 @@ class Status(Struct, frozen=True):
         return found
 
 
-def status_of(app: App, observed: Mapping[str, Observation]) -> Status:
+async def look(app: App) -> Status:
+    """Observes every node, asks every service whether it answers. Raises HostError."""
+    observed = await app.observe()
+    there = [name for name, seen in observed.items() if seen.state is State.PRESENT]
+    return status_of(app, observed, await app.silent(there))
+
+
+def status_of(
+    app: App, observed: Mapping[str, Observation], silent: Collection[str] = ()
+) -> Status:
     """Reads the journal."""
     busy = is_held(app.lab)
     past = nodes(journal.read(app.lab.journal).records)
     present = resident.find(app.lab)
-    well = {name for name, seen in observed.items() if seen.state is State.PRESENT}
+    well = {name for name, seen in observed.items() if seen.state is State.PRESENT} - {*silent}
+
+    def row(name: str, seen: Observation) -> NodeStatus:
+        history, is_silent = past.get(name, NodeHistory()), name in silent
+        return node_status(app, name, seen, history, busy=busy, well=well, is_silent=is_silent)
+
     with one_look():
-        rows = [
-            node_status(app, name, seen, past.get(name, NodeHistory()), busy=busy, well=well)
-            for name, seen in observed.items()
-        ]
+        rows = [row(name, seen) for name, seen in observed.items()]
     pid = present.pid if present else None
     return Status(app.lab.name, pid, pagenote.read(app.lab, pid), rows)

@@ -99,6 +99,7 @@ class Supervisor:
         self._one_at_a_time = asyncio.Lock()
         self._exits: dict[int, asyncio.Task[None]] = {}
         self._alerted: frozenset[str] = frozenset()
+        self._cut_off: frozenset[str] = frozenset()
         self._full_at_s = 0.0
         nodes = app.nodes.values()
         programs = [node.resource.program for node in nodes if isinstance(node.resource, Service)]
@@ -198,8 +199,19 @@ class Supervisor:
                 if is_due or health.silences or health.shortages:
                     asked_s = now_s
                     await health.look()
+                    self._tell_of_cut_off()
                 if health.reasons:
                     await self._examine()
+
+    def _tell_of_cut_off(self) -> None:
+        """Each once, as long as it lasts: what others put in the way is not ours to take away."""
+        for name in sorted(self._health.cut_off - self._cut_off):
+            short = name.partition(":")[2]
+            self._tell(
+                f"{short} answers in its own namespace, but not the host; "
+                f"see `orchestrator why {short}`"
+            )
+        self._cut_off = self._health.cut_off
 
     async def _examine(self) -> None:
         """Finds what is broken and does what the policy says."""

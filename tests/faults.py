@@ -317,6 +317,8 @@ def observe(options: list[str]) -> None:
     app = target.enter()
     for _ in sys.stdin:
         broken = asyncio.run(app.broken(app.nodes))
-        bad = broken or asyncio.run(app.silent()) or any(map(vitals.stopped, programs(app)))
+        bad = (
+            broken or asyncio.run(app.silent(app.nodes)) or any(map(vitals.stopped, programs(app)))
+        )
         sys.stdout.write("no\n" if bad else "yes\n")
         sys.stdout.flush()

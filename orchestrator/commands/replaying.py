@@ -25,7 +25,10 @@ from orchestrator.front.wire import Answer
 from orchestrator.hints import hinted
 from orchestrator.replay import Proof
 from orchestrator.sights.console import failure_report
-from orchestrator.terminal import counted
+from orchestrator.terminal import clean, counted
+
+# The radius, and the result; None where nothing was to be done.
+Done = tuple[dict[str, Any], dict[str, Any] | None]
 
 
 def carry_out(
@@ -42,24 +45,31 @@ def carry_out(
     """Whoever can do it does it; exits with 1 if it failed or disturbed anything. `ask` gives who
     was told to: asking.replay."""
     begun = time.monotonic() if begun_s is None else begun_s
+    finished, done = Finished(), None
     if answer := ask():
-        finished = Finished()
         try:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             interrupts.throw()
             let_interrupts_come()
             if lines := _posted(answer):
                 done = _watch(_heard(lines), finished, dry_run=dry_run, as_json=as_json)
-                if done is not None:
-                    _report(*done, finished, begun, as_json=as_json)
-                return
         except KeyboardInterrupt:
             say("interrupted: the supervisor goes on with it", err=True)
             sys.exit(INTERRUPTED)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     interrupts.end()
-    wishes = {"what": what, "cascade": cascade, "deps": not no_deps, "dry_run": dry_run}
-    _by_ourselves(target, wishes, as_json=as_json)
+    if done is None:
+        begun = time.monotonic()
+        wishes = {"what": what, "cascade": cascade, "deps": not no_deps, "dry_run": dry_run}
+        done = _by_ourselves(target, wishes, finished, as_json=as_json)
+    found, result = done
+    if result is not None:
+        _report(found, result, finished, begun, as_json=as_json)
+    elif not _touched(found):
+        if not what:
+            _refuse_if_unwell(target)
+        if not as_json:
+            say("nothing is broken" if dry_run else "nothing is broken, nothing was touched")
 
 
 def _posted(answer: Answer) -> Iterator[str] | None:
@@ -71,14 +81,12 @@ def _posted(answer: Answer) -> Iterator[str] | None:
         return None
 
 
-def _watch(
-    heard: Iterator[str], finished: Finished, *, dry_run: bool, as_json: bool
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The supervisor's replay as if it were ours: its radius and its result; None if there is
-    nothing to do. Raises OrchestratorError as it did."""
+def _watch(heard: Iterator[str], finished: Finished, *, dry_run: bool, as_json: bool) -> Done:
+    """The supervisor's replay as if it were ours. Raises OrchestratorError as it did."""
     layers, found = json.loads(next(heard)), json.loads(next(heard))
-    if not _announce(found, dry_run=dry_run, as_json=as_json):
-        return None
+    _announce(found, as_json=as_json)
+    if dry_run or not _touched(found):
+        return found, None
     with watching(layers, as_json=as_json) as sights:
         while "event" in (told := json.loads(line := next(heard))) or "warning" in told:
             if "warning" in told:
@@ -102,7 +110,9 @@ def _heard(lines: Iterator[str]) -> Iterator[str]:
     )
 
 
-def _by_ourselves(target: Target, wishes: dict[str, Any], *, as_json: bool) -> None:
+def _by_ourselves(
+    target: Target, wishes: dict[str, Any], finished: Finished, *, as_json: bool
+) -> Done:
     import asyncio
 
     from orchestrator.commands.running import run_to_end
@@ -113,34 +123,53 @@ def _by_ourselves(target: Target, wishes: dict[str, Any], *, as_json: bool) -> N
     what, dry_run = wishes["what"], wishes["dry_run"]
     options = {"cascade": wishes["cascade"], "with_deps": wishes["deps"]}
     begun = time.monotonic()
-    finished = Finished()
 
-    async def work() -> tuple[dict[str, Any], dict[str, Any]] | None:
+    async def work() -> Done:
         held = lock(app.lab, "replay", patience_s=PATIENCE_S)
         async with contextlib.nullcontext() if dry_run else held:
             plan = await blast_radius(app, what, **options)
             found = plan.document(what, app.nodes)
-            if not _announce(found, dry_run=dry_run, as_json=as_json):
-                return None
+            _announce(found, as_json=as_json)
+            if dry_run or not _touched(found):
+                return found, None
             layers = {name: app.layers[name] for name in plan.radius.everything}
             with watching(layers, as_json=as_json) as sights:
                 result, proof = await rebuild(app, plan, [*sights, finished], complain=complain)
         return found, replayed(result, proof, time.monotonic() - begun)
 
     if dry_run:
-        asyncio.run(work())
-        return
+        return asyncio.run(work())
     left = "what was taken away and not rebuilt is down; `orchestrator replay` goes on"
-    if done := run_to_end(app, work(), left=left):
-        _report(*done, finished, begun, as_json=as_json)
+    return run_to_end(app, work(), left=left)
 
 
-def _announce(found: dict[str, Any], *, dry_run: bool, as_json: bool) -> bool:
-    """The blast radius; whether anything is done now."""
-    touched = found["rebuilt"] + found["mended"]
+def _refuse_if_unwell(target: Target) -> None:
+    """Nothing of ours is broken; but others may have put something in the way. Exits with 1 if
+    a request does not pass, and says where it ends. Raises HostError, ResourceError."""
+    import asyncio
+
+    from orchestrator.diagnosis.examine import diagnose
+    from orchestrator.diagnosis.report import conclusion
+
+    found = asyncio.run(diagnose(target.enter()))
+    if found.is_well:
+        return
+    say("nothing that `replay` could rebuild is broken, nothing was touched", err=True)
+    for _, line in conclusion(found):
+        say(clean(hinted(line)), err=True)
+    sys.exit(1)
+
+
+def _touched(found: dict[str, Any]) -> list[str]:
+    nodes: list[str] = found["rebuilt"] + found["mended"]
+    return nodes
+
+
+def _announce(found: dict[str, Any], *, as_json: bool) -> None:
+    """The blast radius."""
     if as_json:
         say(json.dumps(found))
-        return bool(touched) and not dry_run
+        return
     words = {
         "rebuilt": "rebuilt",
         "mended": "mended, as far as it needs it",
@@ -152,11 +181,8 @@ def _announce(found: dict[str, Any], *, dry_run: bool, as_json: bool) -> bool:
     if pairs := found["connections_that_break"]:
         breaking = ", ".join(f"{count} of {name}" for name, count in sorted(pairs.items()))
         say(f"connections that break: {breaking}")
-    elif touched:
+    elif _touched(found):
         say("connections that break: none")
-    if not touched:
-        say("nothing is broken" if dry_run else "nothing is broken, nothing was touched")
-    return bool(touched) and not dry_run
 
 
 def _report(
@@ -173,7 +199,7 @@ def _report(
     if as_json:
         say(json.dumps(result))
     else:
-        nodes = counted(len(found["rebuilt"] + found["mended"]), "node")
+        nodes = counted(len(_touched(found)), "node")
         if not failed:
             say(f"replayed {nodes} in {seconds:.2f} s")
         proof = Proof(result["nodes_outside"], result["connections_alive"], disturbed)

@@ -79,7 +79,10 @@ def bring_up(
         say(failure_report(finished.steps), err=True)
         for place in full_places(app.lab):
             say(f"the cause may be: {place}", err=True)
-        text = "what came up stays up; `orchestrator up` again goes on from here"
+        text = (
+            "what came up stays up; `orchestrator why` says what is in the way, "
+            "`orchestrator up` again goes on from here"
+        )
         say(hinted(text), err=True)
         sys.exit(1)
     if as_json:

@@ -80,17 +80,17 @@ def _own_look(target: Target) -> tuple[Lab, dict[str, Any]]:
 
     from orchestrator.front.pulse import MEND, ailment
     from orchestrator.resource import Observation, State
-    from orchestrator.status import status_of
+    from orchestrator.status import look, status_of
 
     if target.is_absent():
         app = target.open()
-        observed = {name: Observation(State.ABSENT) for name in app.nodes}
+        found = status_of(app, {name: Observation(State.ABSENT) for name in app.nodes})
     else:
         app = target.enter()
-        observed = asyncio.run(app.observe())
+        found = asyncio.run(look(app))
     if what := ailment(app.lab):
         say(hinted(f"warning: {what}{MEND}"), err=True)
-    return app.lab, status_of(app, observed).document()
+    return app.lab, found.document()
 
 
 def _cells(row: dict[str, Any], *, everything: bool) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def _cells(row: dict[str, Any], *, everything: bool) -> tuple[str, ...]:
         "" if uptime_s is None else duration(uptime_s),
         str(row["restarts"]) if row["pid"] else "",
         "" if ready_s is None else f"{ready_s * 1000:.0f} ms",
-        clean((row["detail"] or row["last_error"]).split("\n")[0]),
+        clean(hinted(row["detail"] or row["last_error"]).split("\n")[0]),
     )
 
 

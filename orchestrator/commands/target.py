@@ -93,7 +93,7 @@ class Target:
 
         app = self.open(max_workers=max_workers)
         require_root()
-        if app.lab.host:
+        if app.lab.host and self._private is None:  # else we are there
             from orchestrator.kernel.namespace import NamespaceDirectory
             from orchestrator.privatehost import PrivateHost
 

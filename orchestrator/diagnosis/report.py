@@ -46,7 +46,7 @@ def lines(
         yield from _rows(walk)
     else:
         yield from _platform(found)
-    yield from _conclusion(found, mend)
+    yield from conclusion(found, mend)
 
 
 def _rows(walk: Walk) -> Iterator[tuple[Verdict, str]]:
@@ -71,7 +71,8 @@ def _platform(found: Diagnosis) -> Iterator[tuple[Verdict, str]]:
             yield last.verdict, text.rstrip()
 
 
-def _conclusion(found: Diagnosis, mend: str) -> Iterator[tuple[Verdict | None, str]]:
+def conclusion(found: Diagnosis, mend: str = "") -> Iterator[tuple[Verdict | None, str]]:
+    """What it comes to; lines as `lines` has them."""
     what = found.asked or "the platform"
     culprit = found.culprit
     if culprit is None:

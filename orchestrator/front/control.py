@@ -39,7 +39,7 @@ from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.path.watch import PathWatch
 from orchestrator.rebuild import blast_radius, rebuild, replayed
 from orchestrator.sights import journal
-from orchestrator.status import status_of
+from orchestrator.status import look
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Sight = Callable[[Record], None]
@@ -116,8 +116,7 @@ class Control:
     async def status(self, request: web.Request) -> web.Response:
         """With `?stack=DIGEST` only for who knows the stack and its files as we do."""
         self._refuse_if_outdated(request)
-        found = status_of(self._app, await self._app.observe())
-        return web.json_response(found.document())
+        return web.json_response((await look(self._app)).document())
 
     async def path(self, _: web.Request) -> web.Response:
         return web.json_response(self._watched().document())

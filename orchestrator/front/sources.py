@@ -11,14 +11,14 @@ from orchestrator.kernel import iptables
 from orchestrator.linux import in_thread
 from orchestrator.outline import graph_of, plan_of
 from orchestrator.path.watch import PathWatch
-from orchestrator.status import status_of
+from orchestrator.status import look as look_at
 
 
 def sources_of(app: App, watch: PathWatch | None, options: str) -> Sources:
     """What the page shows of this lab; `options` are those that mean it on a command line."""
 
     async def status() -> dict[str, Any]:
-        return status_of(app, await app.observe()).document()
+        return (await look_at(app)).document()
 
     async def network() -> Network:
         tables = await iptables.save()

@@ -29,7 +29,8 @@ BOUND = (  # directories, as they are
 # Where names are looked up. The host's may name services that no sandbox can ask (systemd, SSS,
 # mDNS); setpriv(1), which takes each number for a name first, loaded their libraries every time.
 NAMES = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n"
-OWN = ("/etc/passwd", "/etc/group", "/etc/hosts")  # each sandbox's
+HOSTS = "/etc/hosts"
+OWN = ("/etc/passwd", "/etc/group", HOSTS)  # each sandbox's
 
 
 def furnish(

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from msgspec import Struct, field
 from orchestrator.errors import OrchestratorError, ProcessError
 from orchestrator.events import Noticed, Outcome, ProcessExited, ProcessStarted
 from orchestrator.linux import AHEAD, in_thread_to_its_end, set_session_nice
-from orchestrator.processes import child, etc, procfs
+from orchestrator.processes import child, etc, mounted, procfs
 from orchestrator.processes.cgroup import Group
 from orchestrator.processes.files import Folder, ensure_data_directory, identity_of
 from orchestrator.processes.listener import Listener, close, program_of
@@ -42,7 +41,8 @@ def interpreter_paths() -> dict[str, Path]:
 class Program(Struct, frozen=True, dict=True):
     """What a process is started from; everything that its digest covers.
 
-    `files` and `secrets` are rendered when they are needed: texts by their path inside.
+    `files` and `secrets` are rendered when they are needed: texts by their path inside; `paths`
+    are those of the files.
     """
 
     node: str
@@ -51,6 +51,7 @@ class Program(Struct, frozen=True, dict=True):
     user: User
     environment: Mapping[str, str]
     files: Render
+    paths: tuple[str, ...]
     secrets: Render
     described: Render | None  # in the digest in place of files and secrets: it lives with new ones
     data: Mapping[str, Path]  # path inside → directory on the host
@@ -96,18 +97,10 @@ class Program(Struct, frozen=True, dict=True):
         except OrchestratorError:
             return False
 
-    def lost_directory(self, init: int) -> Path | None:
-        """One that is not that which the running sandbox has mounted."""
-        if not Path(f"/proc/{init}/root", "etc/hosts").exists():
-            return self.etc  # deleted outside, what was mounted in it went with it
-        for inside, outside in self.data.items():
-            try:
-                mounted = Path(f"/proc/{init}/root", inside.lstrip("/")).stat()
-            except OSError:
-                continue  # it is about to end
-            if not outside.exists() or not os.path.samestat(mounted, outside.stat()):
-                return outside
-        return None
+    def lost(self, init: int) -> str:
+        """What the running sandbox has not mounted any more."""
+        files = {inside: self.folder.place_of(inside) for inside in self.paths}
+        return mounted.lost(init, {etc.HOSTS: self.etc, **files}, self.data)
 
     def unlimited(self, init: int) -> str:
         """How the limits of the running sandbox differ from what they should be; or nothing."""
@@ -225,8 +218,8 @@ class Service(Struct, frozen=True):
         if len(found) == len(inits) or procfs.is_done(inits[0].pid):
             # The waiter outside ends with the program; workers that it left may live on inside.
             return Observation(State.PARTIAL, "its program has ended")
-        if lost := self.program.lost_directory(inits[0].pid):
-            return Observation(State.PARTIAL, f"its directory {lost} was deleted")
+        if lost := self.program.lost(inits[0].pid):
+            return Observation(State.PARTIAL, lost)
         if not self.program.is_same(inits[0].digest):
             return Observation(State.PARTIAL, "its configuration has changed")
         return Observation(State.PRESENT)

@@ -274,19 +274,33 @@ services:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "layer"),
     [
-        "ip neigh replace 10.0.0.10 lladdr 02:00:00:00:00:99 dev br-app",  # nobody's
-        "ip route add blackhole 10.0.0.10/32",
+        ("ip neigh replace 10.0.0.10 lladdr 02:00:00:00:00:99 dev br-app", "neighbour"),  # nobody's
+        ("ip route add blackhole 10.0.0.10/32", "route"),
+        ("iptables -I OUTPUT 1 -d 10.0.0.10 -p tcp --dport 80 -j DROP", "rules"),
     ],
+    ids=lambda each: each.split()[0],
 )
-def test_service_that_only_the_host_cannot_reach_is_left_alone(
-    world: World, write_stack: Callable[..., Path], fault: str
+def test_service_that_only_the_host_cannot_reach_is_told_of_and_left_alone(
+    world: World, write_stack: Callable[..., Path], fault: str, layer: str
 ) -> None:
     """It answers in its own namespace: to make it anew would take it from those it serves."""
     stack = write_stack(WEB)
-    world.orchestrator("up", stack=stack).ok()
+    world.orchestrator("up", "--supervise", stack=stack).ok()
     pids = world.sandbox_pids("web")
     world.on_host(*fault.split()).ok()
-    assert "nothing is broken" in world.orchestrator("replay", stack=stack).ok().out
+    log = world.state / f"web@{world.host}" / "logs" / "supervisor.log"
+    told = "web answers in its own namespace, but not the host"
+    eventually(lambda: told in log.read_text())
+    for words in (("replay",), ("replay", "--dry-run")):
+        replay = world.orchestrator(*words, stack=stack)
+        assert (replay.code, replay.out) == (1, "")
+        assert "nothing was touched" in replay.err
+        assert f"first broken layer: {layer} of " in replay.err
+    status = world.orchestrator("status", "--json", stack=stack).json()["nodes"]
+    row = next(each for each in status if each["node"] == "service:web")
+    assert row["state"] == "ready"
+    assert "no answer to the host" in row["detail"]
     assert world.sandbox_pids("web") == pids
+    assert log.read_text().count(told) == 1

@@ -206,6 +206,37 @@ def test_all_is_well_is_said_with_evidence_for_each_layer(shop: World, warm: War
     assert {command: done.text for command, done in shown.items() if done.code != 0} == {}
 
 
+def test_check_that_cannot_pass_now_is_not_said_to_be_ready(shop: World) -> None:
+    def found() -> tuple[str, str]:
+        rows = shop.orchestrator("status", "--json").json()["nodes"]
+        named = {row["node"]: row for row in rows}
+        return named["check:storefront"]["state"], named["service:nginx-lb"]["detail"]
+
+    assert found() == ("ready", "")
+    rule = ("OUTPUT", "-d", "10.0.0.10", "-p", "tcp", "--dport", "80", "-j", "DROP")
+    shop.on_host("iptables", "-I", *rule).ok()
+    try:
+        state, detail = found()
+    finally:
+        shop.on_host("iptables", "-D", *rule).ok()
+    assert state == "unknown"
+    assert "no answer to the host" in detail
+    assert found() == ("ready", "")
+
+
+def test_deleted_file_of_a_service_is_seen_and_comes_back(shop: World, warm: Warm) -> None:
+    file = next(shop.run_dir.glob("*/nodes/nginx-lb/*-nginx.conf"))
+    text = file.read_text()
+    file.unlink()
+    (found,) = ask(shop, warm, "nginx-lb")
+    assert first_of(found) == ("listener", "service:nginx-lb")
+    assert f"{file} was deleted" in found["first_broken"]["evidence"]
+    shop.orchestrator("replay").ok()
+    assert file.read_text() == text
+    (found,) = ask(shop, warm, "nginx-lb")
+    assert found["well"]
+
+
 def test_readme_shows_what_is_printed(shop: World, warm: Warm) -> None:
     """Line by line, but for numbers and the names that a private host adds."""
     found = re.search(r"```\n# orchestrator why nginx-lb\n(.*?)```", README, re.DOTALL)

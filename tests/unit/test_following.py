@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rig import SHOP
 
-from orchestrator import __main__, errors
+from orchestrator import errors, interrupts
 from orchestrator.events import Noticed, Record, encode
 
 ANSWER = b'HTTP/1.0 200 OK\r\n\r\n{"request": null}'
@@ -68,7 +68,7 @@ def test_interrupted_is_130_and_says_nothing(lab: Path, command: tuple[str, ...]
 
 
 def test_interrupt_while_loading_is_the_same() -> None:
-    assert __main__.INTERRUPTED == errors.INTERRUPTED
+    assert interrupts.INTERRUPTED == errors.INTERRUPTED
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engine.plan import Node
 from orchestrator.events import Outcome
 from orchestrator.processes.hostlink import HostLink
+from orchestrator.rebuild import lost_links
 from orchestrator.resource import State
 
 
@@ -37,3 +39,15 @@ def test_somebody_elses_link_is_left_alone(link: HostLink) -> None:
     assert asyncio.run(link.ensure()) is Outcome.UNCHANGED
     assert asyncio.run(link.remove()) is Outcome.UNCHANGED
     assert link.path.readlink() == Path("/elsewhere/nginx.conf")
+
+
+async def test_replay_brings_back_a_link_but_takes_away_nobodys_file(link: HostLink) -> None:
+    nodes = {link.name: Node(link, "edge", {})}
+    link.path.parent.mkdir(exist_ok=True)
+    assert await lost_links(nodes) == {link.name}
+    await link.ensure()
+    assert await lost_links(nodes) == frozenset()
+    link.path.unlink()
+    assert await lost_links(nodes) == {link.name}
+    link.path.write_text("mine")
+    assert await lost_links(nodes) == frozenset()
