@@ -84,6 +84,23 @@ def test_replay_under_load_costs_no_request(shop: World, layer: str) -> None:
     assert len(found["orders"]) == len(set(found["orders"])) == orders_of(shop) - before
 
 
+def test_replay_of_all_namespaces_under_load_leaves_nobody_waiting(shop: World) -> None:
+    """Whoever is answered by a namespace that goes, is so before; nobody waits out a grace."""
+    graces_s = 10.0
+    before = orders_of(shop)
+    with load(shop) as clients:
+        eventually(lambda: orders_of(shop) > before + 20)
+        done = shop.orchestrator("replay", "mount:netns", "--json").ok()
+        now = orders_of(shop)
+        eventually(lambda: orders_of(shop) > now + 20)
+        found = clients.end()
+    assert json.loads(done.out.splitlines()[-1])["seconds"] < graces_s
+    others = found["codes"].keys() - {"200", "201"}
+    assert not [code for code in others if code.isdigit() or "timed out" in code], others
+    assert len(found["orders"]) == len(set(found["orders"])) == orders_of(shop) - before
+    assert set(shop.node_states().values()) == {"ready"}
+
+
 def test_connections_of_clients_outlive_bridge_links_and_rules(shop: World) -> None:
     """One connection from localhost and one from outside, used before and after each replay."""
     with contextlib.ExitStack() as opened:
