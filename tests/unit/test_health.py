@@ -77,6 +77,7 @@ def test_judgement_does_not_pass_on_to_the_process_that_took_its_place() -> None
     health.look_at_processes()
     assert health.hung(NODES, ()) == {}
     health.look_at_processes()
+    health.look_at_processes()
     assert health.hung(NODES, ()) == {"a": STOPPED}
 
 
