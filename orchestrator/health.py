@@ -46,6 +46,9 @@ def hurried(node: Node, why: str) -> Node:
     return replace(node, resource=replace(service, grace_s=min(service.grace_s, grace_s)))
 
 
+Process = tuple[int, int]  # pid and start time: nobody else's within a boot
+
+
 class Silence(Struct):
     """A service that does not answer: since when, and when it last did anything at all."""
 
@@ -90,6 +93,7 @@ class Health(Struct):
     stops: frozenset[str] = frozenset()  # with a process that is stopped now
     shortages: dict[str, Shortage] = field(default_factory=dict)
     cut_off: frozenset[str] = frozenset()  # silent from here, but not at home
+    judged: dict[str, frozenset[Process]] = field(default_factory=dict)  # whom all that is of
 
     @classmethod
     def of(cls, nodes: Mapping[str, Node]) -> Health:
@@ -125,6 +129,7 @@ class Health(Struct):
         asked = suspects | (self.cut_off & self.silences.keys())
         self.cut_off = frozenset([name for name in asked if await in_thread(self._at_home, name)])
         self.reasons = {name: why for name, why in reasons.items() if name not in self.cut_off}
+        self._forget_replaced()
 
     def _at_home(self, name: str) -> bool:
         """Whether it answers in its own namespace."""
@@ -152,6 +157,15 @@ class Health(Struct):
         now = frozenset(name for name, each in seen.items() if each.is_stopped)
         twice, self.stops = now & self.stops, now
         self.reasons |= dict.fromkeys(twice, STOPPED)
+        self._forget_replaced()
+
+    def _forget_replaced(self) -> None:
+        """What was seen of processes that somebody has replaced says nothing of those of now."""
+        seen = {*self.silences, *self.reasons, *self.shortages, *self.stops}
+        with one_look():
+            now = {name: self.members[name].identity() for name in seen}
+        self.forget([name for name in seen if self.judged.get(name, now[name]) != now[name]])
+        self.judged = now
 
     def _note_shortage(self, name: str, now_s: float, *, is_short: bool) -> None:
         if not is_short:
@@ -176,6 +190,7 @@ class Health(Struct):
 
     def hung(self, nodes: Mapping[str, Node], broken: Collection[str]) -> dict[str, str]:
         """Services that hang for no reason that lies in their needs, each with what shows it."""
+        self._forget_replaced()  # a replay may have gone on since the last look
         whole = frozenset(nodes) - frozenset(broken)
         silences = frozenset(self.silences) - self.cut_off
         first = culprits(nodes, silences & whole, whole)

@@ -18,6 +18,7 @@ from orchestrator.events import Action, RunStarted
 from orchestrator.identity import Seen, by_places, cut_by, see, through
 from orchestrator.kernel.connections import Connection
 from orchestrator.kinds import kind_of
+from orchestrator.leaving import leaving
 from orchestrator.onelook import one_look
 from orchestrator.replay import (
     Proof,
@@ -135,6 +136,9 @@ async def rebuild(
     nodes, touched, before = app.nodes, plan.radius.touched, plan.before
     kept = before.connections - cut_by(before.connections, nodes, touched)
     acted = subgraph(nodes, touched | plan.radius.felt)
+    published = {f"service:{name}" for name, each in app.stack.services.items() if each.ports}
+    if parting := leaving(nodes, plan.radius.rebuilt, published):
+        await app.run("stop", parting, Action.REMOVE, sights, complain)
     result = await app.run(
         "replay", acted, Action.ENSURE, sights, complain, rebuild=plan.radius.rebuilt
     )

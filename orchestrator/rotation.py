@@ -29,6 +29,7 @@ from orchestrator.resource import State, is_absent
 if TYPE_CHECKING:
     from orchestrator.app import App
     from orchestrator.engine.bus import Sight
+    from orchestrator.lab import Lab
 
 Complain = Callable[[str], None]
 HANDING_ON = ("live", "only")  # rotations of jobs that are run while their servers serve
@@ -87,11 +88,15 @@ async def _require_up(app: App, names: Collection[str]) -> None:
         )
 
 
+def is_new(lab: Lab) -> bool:
+    """Whether nobody can know secrets of the lab: nothing of it runs, and it has no data."""
+    return not lab.data_dir.exists() and not procfs.sandboxes_below(f"{lab.mark}/")
+
+
 def with_secrets(app: App, complain: Complain) -> Rotation | None:
     """Makes what an `up` misses. Returns the rotation that is under way then."""
     secrets, lab = app.compiler.secrets, app.lab
-    is_new = not lab.data_dir.exists() and not procfs.sandboxes_below(f"{lab.mark}/")
-    for name in secrets.ensure(app.stack.secrets, is_new=is_new):
+    for name in secrets.ensure(app.stack.secrets, is_new=is_new(lab)):
         complain(f"the secret {name} was not there; it is made now")
     return secrets.rotation()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.app import App
 from orchestrator.audit import judging, looking, servers
-from orchestrator.audit.findings import Finding, Verdict, judged
+from orchestrator.audit.findings import Finding, Verdict, judged, unknown
 from orchestrator.audit.judging import Claim, Host
 from orchestrator.audit.looking import Seen
 from orchestrator.errors import OrchestratorError
@@ -16,6 +16,7 @@ from orchestrator.kernel.listening import listening
 from orchestrator.processes import cgroup, seccomp
 from orchestrator.processes.sandbox import NOTIFY_SOCKET
 from orchestrator.processes.service import Program, Service
+from orchestrator.spec import Account, PostgresProbe, RedisProbe
 
 HIDDEN = tuple(
     Path(each)
@@ -25,7 +26,10 @@ HIDDEN = tuple(
 
 
 async def audit(app: App) -> list[Finding]:
-    """Every finding, section by section. Raises HostError, OrchestratorError if nothing is up."""
+    """Every finding, section by section; what cannot be looked at is one, too.
+
+    Raises HostError, OrchestratorError if nothing is up.
+    """
     programs = {
         name.partition(":")[2]: node.resource.program
         for name, node in app.nodes.items()
@@ -53,8 +57,12 @@ async def audit(app: App) -> list[Finding]:
 
 
 def _of_files(app: App, programs: Mapping[str, Program]) -> Iterator[Finding]:
-    directories = (app.compiler.secrets.directory, app.compiler.secrets.copies)
-    wrong: list[str] = []
+    kept = app.compiler.secrets
+    directories = (kept.directory, kept.copies)
+    wrong = [
+        f"{name} is gone: `orchestrator up` {'brings it back' if kept.known(name) else 'mends it'}"
+        for name in kept.missing(app.stack.secrets)
+    ]
     count = 0
     for directory in directories:
         top, inside = looking.entry(directory), looking.entries(directory)
@@ -65,18 +73,20 @@ def _of_files(app: App, programs: Mapping[str, Program]) -> Iterator[Finding]:
         count += len(inside)
     places = " and ".join(map(str, directories))
     yield judged("1.1", "host", wrong, f"{places}: 0700, {count} files 0600, root's")
+    if lost := [name for name in app.stack.secrets if not kept.known(name)]:
+        yield unknown("2.9", "host", f"nobody can look for what is gone: {', '.join(lost)}")
     for name, program in programs.items():
         for outside in program.data.values():
-            kept = looking.entry(outside)
-            faults = [] if kept else [f"{outside} is not there"]
-            if kept and (kept.mode & 0o077 or kept.uid != program.user.uid):
-                faults.append(f"{outside} has mode {kept.mode:04o}, owner {kept.uid}")
+            seen = looking.entry(outside)
+            faults = [] if seen else [f"{outside} is not there"]
+            if seen and (seen.mode & 0o077 or seen.uid != program.user.uid):
+                faults.append(f"{outside} has mode {seen.mode:04o}, owner {seen.uid}")
             yield judged("1.2", name, faults, f"{outside}: 0700, owner {program.user.uid}")
 
 
 def _host(app: App) -> Host:
     kept = app.compiler.secrets
-    texts = {name: kept.get(name) for name in app.stack.secrets}
+    texts = {name: known[0] for name in app.stack.secrets if (known := kept.known(name))}
     return Host(
         namespaces=looking.namespaces_of("self"),
         secrets=texts,
@@ -129,7 +139,11 @@ def _listening(
         for inode in each.sockets
     }
     wrong, ports = [], []
-    for each in listening(program.namespace):
+    try:
+        sockets = listening(program.namespace)
+    except OrchestratorError as error:
+        return unknown("2.12", claim.name, error)
+    for each in sockets:
         if each.inode in own:
             ports.append(each.port)
             if not each.is_local and each.port not in claim.ports:
@@ -143,28 +157,52 @@ def _listening(
 async def _of_servers(app: App, running: Mapping[str, Seen]) -> list[Finding]:
     """PostgreSQL and Redis are recognized by their readiness."""
     found: list[Finding] = []
-    secrets = app.compiler.secrets
     for name, spec in app.stack.services.items():
         if name not in running or not spec.accounts:
             continue
-        host = str(app.stack.address_of(name))
-        if (want := spec.readiness.postgres) is not None:
-            found += await servers.postgres(
-                name,
-                (host, want.port),
-                want.database,
-                want.user,
-                secrets.valid(want.password) if want.password else (None,),
-                spec.accounts,
-            )
-        if (cache := spec.readiness.redis) is not None:
-            admin = next((n for n, each in spec.accounts.items() if "+acl" in each.may), "default")
-            account = spec.accounts.get(admin)
-            found += await servers.redis(
-                name,
-                (host, cache.port),
-                admin,
-                secrets.valid(account.secret) if account else (None,),
-                spec.accounts,
-            )
+        if spec.readiness.postgres is not None:
+            try:
+                found += await _of_postgres(app, name, spec.readiness.postgres, spec.accounts)
+            except OrchestratorError as error:
+                found += [unknown(check, name, error) for check in ("3.1", "3.2")]
+        if spec.readiness.redis is not None:
+            try:
+                found += await _of_redis(app, name, spec.readiness.redis, spec.accounts)
+            except OrchestratorError as error:
+                found.append(unknown("3.3", name, error))
     return found
+
+
+async def _of_postgres(
+    app: App, name: str, want: PostgresProbe, accounts: Mapping[str, Account]
+) -> list[Finding]:
+    return await servers.postgres(
+        name,
+        (str(app.stack.address_of(name)), want.port),
+        want.database,
+        want.user,
+        _passwords(app, name, want.password),
+        accounts,
+    )
+
+
+async def _of_redis(
+    app: App, name: str, want: RedisProbe, accounts: Mapping[str, Account]
+) -> list[Finding]:
+    admin = next((n for n, each in accounts.items() if "+acl" in each.may), "default")
+    account = accounts.get(admin)
+    return await servers.redis(
+        name,
+        (str(app.stack.address_of(name)), want.port),
+        admin,
+        _passwords(app, name, account.secret if account else None),
+        accounts,
+    )
+
+
+def _passwords(app: App, name: str, secret: str | None) -> tuple[str | None, ...]:
+    """What the server takes. Raises OrchestratorError if nobody knows it any more."""
+    known = app.compiler.secrets.known(secret) if secret else (None,)
+    if not known:
+        raise OrchestratorError(f"cannot ask {name}: its secret {secret} is gone")
+    return known

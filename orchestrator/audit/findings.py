@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Verdict(StrEnum):
-    """As claimed; not; this host or stack has nothing to judge."""
+    """As claimed; not, or nobody could tell; this host or stack has nothing to judge."""
 
     PASS = "pass"
     FAIL = "fail"
@@ -52,6 +52,11 @@ def judged(check: str, subject: str, wrong: Iterable[str], evidence: str) -> Fin
     if faults:
         return Finding(check, subject, Verdict.FAIL, "; ".join(faults))
     return Finding(check, subject, Verdict.PASS, evidence)
+
+
+def unknown(check: str, subject: str, why: object) -> Finding:
+    """Fails: what could not be looked at is not shown to be as claimed."""
+    return Finding(check, subject, Verdict.FAIL, f"not known: {why}")
 
 
 def skipped(check: str, subject: str, why: str) -> Finding:

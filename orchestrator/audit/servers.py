@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -71,28 +72,33 @@ async def postgres(
             database=database,
             user=user,
             password=password,
-            timeout=TIMEOUT_S,
             ssl=False,
         )
         try:
             rules = "SELECT type, auth_method FROM pg_hba_file_rules"
-            return (
+            found = (
                 await connection.fetch(ROLES),
                 await connection.fetch(GRANTS),
                 await connection.fetch(rules),
             )
+            await connection.close()
         finally:
-            await connection.close(timeout=TIMEOUT_S)
+            connection.terminate()  # waits for nobody; nothing, if it is closed
+        return found
 
     refused: Exception | None = None
-    for password in passwords:
-        try:
-            roles, grants, rules = await ask(password)
-            break
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            refused = error
-    else:
-        raise OrchestratorError(f"cannot ask {name}: {refused}")
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            for password in passwords:
+                try:
+                    roles, grants, rules = await ask(password)
+                    break
+                except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                    refused = error
+            else:
+                raise OrchestratorError(f"cannot ask {name}: {refused}")
+    except OSError as error:
+        raise OrchestratorError(f"cannot ask {name}: {_reason(error)}") from error
     held = _held(grants)
     attributes = {row["rolname"]: row for row in roles if row["rolname"] != user}
     found = []
@@ -155,6 +161,11 @@ def _normal(right: str) -> str:
     return f"{head} ({', '.join(sorted(each.strip() for each in columns.rstrip(')').split(',')))})"
 
 
+def _reason(error: Exception) -> str:
+    """A timeout has no words of its own."""
+    return str(error) or f"no answer within {TIMEOUT_S:g} s"
+
+
 # -- Redis ---------------------------------------------------------------------------------
 
 # What an entry of ACL LIST says of every account of ours.
@@ -171,6 +182,8 @@ async def redis(
     """Findings about each user. Raises OrchestratorError."""
     from redis import RedisError
     from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
 
     host, port = address
     client = Redis(
@@ -178,14 +191,15 @@ async def redis(
         port=port,
         username=user,
         password=passwords[0],
-        socket_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
         driver_info=None,
         decode_responses=True,
     )
     try:
-        lines: list[str] = await client.acl_list()
+        async with asyncio.timeout(TIMEOUT_S):
+            lines: list[str] = await client.acl_list()
     except (RedisError, OSError) as error:
-        raise OrchestratorError(f"cannot ask {name}: {error}") from error
+        raise OrchestratorError(f"cannot ask {name}: {_reason(error)}") from error
     finally:
         await client.aclose()
     users = {line.split()[1]: line.split()[2:] for line in lines}

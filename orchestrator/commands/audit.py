@@ -25,7 +25,8 @@ def audit(target: Target, everything: bool, as_json: bool) -> None:
     secrets, limits, sockets, grants.
 
     From /proc and from the servers' own words, not from the plan; changes nothing. Exit code 1
-    if something is not as claimed.
+    if something is not as claimed, or cannot be looked at: a server that does not answer, a
+    secret that is gone; all else is looked at then, too.
     """
     from orchestrator.audit.examine import audit as look
     from orchestrator.audit.findings import CHECKS, Verdict

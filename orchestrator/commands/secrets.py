@@ -29,6 +29,8 @@ from orchestrator.terminal import counted
 HALF_ROTATED = (
     "it serves with the old secrets and the new ones; `orchestrator secrets rotate` or `up` goes on"
 )
+MADE, GONE, NEW = "made", "gone", "not made yet"
+HOW_BACK = {True: "brings it back as it was", False: "makes a new one and hands it on"}
 HOUR_S, DAY_S = 3600, 86_400
 
 
@@ -41,7 +43,10 @@ def secrets() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @target_options
 def list_(target: Target, as_json: bool) -> None:
-    """Names, ages, modes, and who reads them; never the secrets themselves."""
+    """Names, ages, modes, and who reads them; never the secrets themselves.
+
+    One that was deleted is "gone"; before a first `up`, it is "not made yet". Raises HostError.
+    """
     app = target.open()
     rows = _rows(app)
     if as_json:
@@ -53,13 +58,17 @@ def list_(target: Target, as_json: bool) -> None:
     width = max(len("secret"), *(len(row["secret"]) for row in rows))
     click.echo(f"{'secret':{width}}  {'made':>14}  mode  read by")
     for row in rows:
-        age = _age(row["age_s"]) if row["age_s"] is not None else "not made yet"
+        age = row["state"] if row["age_s"] is None else _age(row["age_s"])
         readers = ", ".join(row["readers"]) or "nobody"
-        note = "  being rotated" if row["rotating"] else ""
-        click.echo(f"{row['secret']:{width}}  {age:>14}  {row['mode']:4}  {readers}{note}")
+        notes = "  being rotated" if row["rotating"] else ""
+        if row["state"] == GONE:
+            notes += f"  mend: `orchestrator up` {HOW_BACK[bool(row['has_copy'])]}"
+        click.echo(f"{row['secret']:{width}}  {age:>14}  {row['mode']:4}  {readers}{notes}")
 
 
 def _rows(app: App) -> list[dict[str, Any]]:
+    from orchestrator import rotation
+
     kept = app.compiler.secrets
     under_way = kept.rotation()
     templates = app.compiler.templates
@@ -67,6 +76,7 @@ def _rows(app: App) -> list[dict[str, Any]]:
         name: {*spec.secrets, *templates.readable(name, spec.files, spec.environment)}
         for name, spec in {**app.stack.services, **app.stack.jobs}.items()
     }
+    unmade = NEW if rotation.is_new(app.lab) else GONE
     rows = []
     for name in app.stack.secrets:
         path = kept.directory / name
@@ -79,6 +89,8 @@ def _rows(app: App) -> list[dict[str, Any]]:
         rows.append(
             {
                 "secret": name,
+                "state": unmade if seen is None else MADE,
+                "has_copy": (kept.copies / name).exists(),
                 "age_s": None if seen is None else round(time.time() - seen.st_mtime),
                 "mode": "" if seen is None else f"{stat.S_IMODE(seen.st_mode):04o}",
                 "readers": [each for each, names in read.items() if name in names],

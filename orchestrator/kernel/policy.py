@@ -222,6 +222,12 @@ class Policy(RuleSet, frozen=True):
         await self._replace(self._content())
         return Outcome.CHANGED
 
+    async def shut(self) -> None:
+        """Whoever would connect anew from outside gets no answer, until the rules are made again.
+        Raises ResourceError, HostError."""
+        rule = f"-I {self.prefix}-IN ! -i lo -p tcp -m tcp --syn -j DROP"
+        await iptables.restore(f"*filter\n{rule}\nCOMMIT\n", self.namespace)
+
     async def _replace(self, content: nftables.Content | None) -> None:
         if iptables.is_nft() and content is None:
             with suppress(OSError):

@@ -138,6 +138,11 @@ class Members(Struct):
         found = [pid for pid in self._wrappers if procfs.stat(pid) is not None]
         return found or [each.pid for each in self.program.running()]
 
+    def identity(self) -> frozenset[tuple[int, int]]:
+        """Pids and start times of bubblewrap's: others, once the service was started anew."""
+        found = map(procfs.stat, self.sandbox())
+        return frozenset((each.pid, each.start_ticks) for each in found if each is not None)
+
     def _by_parents(self) -> list[int]:
         """Where there is no control group."""
         if not all(procfs.is_alive(each.pid, each.start_ticks) for each in self._inits):

@@ -55,7 +55,7 @@ class Secrets:
         rotation of them is under way from then on, in its second phase, of what is `lost`.
         """
         self.bring_back()
-        missing = [name for name in names if not (self.directory / name).exists()]
+        missing = self.missing(names)
         begun = self.rotation() or Rotation(Phase.RETIRE, ())
         # What a server has taken already, it may know alone.
         taken = begun.names if begun.phase is Phase.ACCEPT else ()
@@ -72,12 +72,15 @@ class Secrets:
     def refuse_lost(self, names: Iterable[str]) -> None:
         """Raises OrchestratorError if any is lost: what has it could neither go on nor start."""
         begun = self.rotation()
-        missing = [name for name in names if not (self.directory / name).exists()]
-        if lost := dict.fromkeys((*missing, *(begun.lost if begun else ()))):
+        if lost := dict.fromkeys((*self.missing(names), *(begun.lost if begun else ()))):
             raise OrchestratorError(
                 f"secrets were lost, and those who have them must learn new ones: {', '.join(lost)}"
                 "\n  mend: `orchestrator up`"
             )
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Those that were never made, or that somebody deleted."""
+        return [name for name in names if not (self.directory / name).exists()]
 
     def bring_back(self) -> None:
         """Whatever somebody deleted and has a copy."""
@@ -106,6 +109,15 @@ class Secrets:
             return (self.directory / name).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise ResourceError(f"secret:{name}", "read", str(error)) from error
+
+    def known(self, name: str) -> tuple[str, ...]:
+        """As `valid`, and from the copies where that is all there is; nothing if both are gone."""
+        places = (self.directory, self.copies)
+        texts = (
+            next((text for place in places if (text := _read(place / each))), None)
+            for each in (name, f"{name}{NEXT}")
+        )
+        return tuple(text for text in texts if text)
 
     def valid(self, name: str) -> tuple[str, ...]:
         """The secret and, while it is rotated, the next one: a server takes one of them.

@@ -22,6 +22,7 @@ VERSION = "products:version"  # goes up with every change of stock
 TTL_S = 30
 TIMEOUT_S = 0.5
 AWAY_S = 1.0  # so long a Redis that did not answer in time is not asked
+LONGEST_S = 30.0  # between tries of what was refused: only somebody's change of rights helps
 ONCE = Retry(NoBackoff(), 0)
 AGAIN = Retry(NoBackoff(), 1, (redis.ConnectionError,))  # not what took its time already
 
@@ -57,6 +58,8 @@ class Cache:
         self._mine = threading.local()
         self._away_until_s = 0.0  # by CLOCK_MONOTONIC; 0 while it answers
         self._once_more: threading.Timer | None = None
+        self._pause_s = AWAY_S
+        self._told: dict[str, str] = {}  # by command: why it failed the last time
 
     def through(self, key: str, load: Callable[[], bytes]) -> tuple[bytes, str]:
         """The value, and whether it was a `hit` or a `miss`."""
@@ -73,12 +76,16 @@ class Cache:
         return fresh, "miss"
 
     def invalidate(self) -> None:
-        """Makes every stored answer stale; if Redis is away, as soon as it is back."""
+        """Makes every stored answer stale; if Redis is away, as soon as it is back; if it refuses,
+        after pauses that grow."""
         try:
             self._ask("INCRBY", VERSION, 1)
-        except redis.RedisError:
+            self._pause_s = AWAY_S
+        except redis.RedisError as error:
             if self._once_more is None:
-                self._once_more = threading.Timer(AWAY_S, self._make_up)
+                is_refused = isinstance(error, redis.ResponseError)
+                self._pause_s = min(2 * self._pause_s, LONGEST_S) if is_refused else AWAY_S
+                self._once_more = threading.Timer(self._pause_s, self._make_up)
                 self._once_more.daemon = True
                 self._once_more.start()
 
@@ -93,7 +100,7 @@ class Cache:
         except redis.RedisError:
             return False
 
-    def _ask(self, *words: str | bytes | int) -> Any:
+    def _ask(self, command: str, *words: str | bytes | int) -> Any:
         """The answer to a command. Raises redis.RedisError.
 
         A connection that ended meanwhile costs no answer; one that hangs costs TIMEOUT_S, once:
@@ -105,21 +112,24 @@ class Cache:
                 raise redis.ConnectionError("it did not answer a moment ago")
             self._away_until_s = now_s + AWAY_S
         connection = self._connection()
-        command = connection.pack_command(*words)
+        packed = connection.pack_command(command, *words)
 
         def ask() -> Any:
             connection.connect()
-            connection.send_packed_command(command)
+            connection.send_packed_command(packed)
             return connection.read_response()
 
         try:
             answer = AGAIN.call_with_retry(ask, lambda _: connection.disconnect())
         except redis.RedisError as error:
-            log.warning("redis: %s", error)
+            if self._told.get(command) != str(error):  # not over and over
+                self._told[command] = str(error)
+                log.warning("redis: %s", error)
             if isinstance(error, redis.TimeoutError):
                 self._away_until_s = time.monotonic() + AWAY_S
             raise
         self._away_until_s = 0.0
+        self._told.pop(command, None)
         return answer
 
     def _connection(self) -> TimedConnection:

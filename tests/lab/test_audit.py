@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from books import query
+from faults import SERVICES, program, stop_program
 from rig import ROOT, eventually, run
+
+from orchestrator.processes import procfs
 
 if TYPE_CHECKING:
     from rig import World
@@ -145,6 +151,79 @@ def test_fails_at_just_what_is_broken(
 ) -> None:
     with broken(shop):
         assert failures(shop) == {(check, subject)}
+    assert failures(shop) == set()
+
+
+@contextlib.contextmanager
+def stopped(shop: World, service: str) -> Iterator[None]:
+    stop_program(service)(shop)
+    yield
+    first = program(shop, service)
+    for pid in (first, *procfs.descendants(first)):
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def cut_off(shop: World, service: str) -> Iterator[None]:
+    link = ["ip", "link", "set", f"veth-{SERVICES[service]}-br"]
+    shop.on_host(*link, "down").ok()
+    yield
+    shop.on_host(*link, "up").ok()
+    eventually(lambda: shop.inside(service, "ping", "-c1", "-W1", "10.0.0.1").code == 0)
+
+
+@contextlib.contextmanager
+def lost(shop: World, *places: Path) -> Iterator[None]:
+    texts = {path: path.read_text() for path in places}
+    for path in places:
+        path.unlink()
+    yield
+    for path, text in texts.items():
+        path.write_text(text)
+        path.chmod(0o600)
+
+
+OF_POSTGRES = {("3.1", "postgres-db"), ("3.2", "postgres-db")}
+OF_REDIS = {("3.3", "redis-cache")}
+
+
+@pytest.mark.parametrize(
+    ("broken", "service", "failed"),
+    [
+        (stopped, "postgres-db", OF_POSTGRES),
+        (stopped, "redis-cache", OF_REDIS),
+        (cut_off, "postgres-db", OF_POSTGRES),
+        (cut_off, "redis-cache", OF_REDIS),
+    ],
+)
+def test_server_that_cannot_be_asked_is_named_with_the_reason(
+    shop: World,
+    broken: Callable[[World, str], contextlib.AbstractContextManager[None]],
+    service: str,
+    failed: set[tuple[str, str]],
+) -> None:
+    """And everything else is looked at as ever."""
+    with broken(shop, service):
+        assert failures(shop) == failed
+        done = shop.orchestrator("audit")
+    reason = "(no answer within 5 s|.*Errno|.*rror \\d)"
+    said = rf"{service}: not known: cannot ask {service}: {reason}"
+    assert len(re.findall(said, done.out)) == len(failed), done.text
+    assert done.out.endswith(f", {len(failed)} failed\n")
+
+
+def test_secret_that_is_gone_is_named_and_its_copy_serves(shop: World) -> None:
+    lab = f"shop@{shop.host}/secrets/redis-admin-password"
+    kept, copy = shop.state / lab, shop.run_dir / lab
+    with lost(shop, kept):
+        assert failures(shop) == {("1.1", "host")}
+        said = shop.orchestrator("audit").out
+        assert "redis-admin-password is gone: `orchestrator up` brings it back" in said
+    with lost(shop, kept, copy):
+        assert failures(shop) == {("1.1", "host"), ("2.9", "host"), *OF_REDIS}
+        said = shop.orchestrator("audit").out
+        assert "redis-admin-password is gone: `orchestrator up` mends it" in said
+        assert "cannot ask redis-cache: its secret redis-admin-password is gone" in said
     assert failures(shop) == set()
 
 

@@ -8,13 +8,14 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from books import query
 from loading import load
-from rig import World, eventually
+from rig import ROOT, World, eventually, run
 
 from orchestrator.linux import inside
 
@@ -82,6 +83,35 @@ def test_replay_under_load_costs_no_request(shop: World, layer: str) -> None:
         found = clients.end()
     assert set(found["codes"]) == {"200", "201"}, found["codes"]
     assert len(found["orders"]) == len(set(found["orders"])) == orders_of(shop) - before
+
+
+def test_replay_of_all_namespaces_under_load_leaves_nobody_waiting(shop: World) -> None:
+    """Whoever is answered by a namespace that goes, is so before; nobody waits out a grace."""
+    graces_s = 10.0
+    before = orders_of(shop)
+    with load(shop) as clients:
+        eventually(lambda: orders_of(shop) > before + 20)
+        done = shop.orchestrator("replay", "mount:netns", "--json").ok()
+        now = orders_of(shop)
+        eventually(lambda: orders_of(shop) > now + 20)
+        found = clients.end()
+    assert json.loads(done.out.splitlines()[-1])["seconds"] < graces_s
+    others = found["codes"].keys() - {"200", "201"}
+    assert not [code for code in others if code.isdigit() or "timed out" in code], others
+    assert len(found["orders"]) == len(set(found["orders"])) == orders_of(shop) - before
+    assert set(shop.node_states().values()) == {"ready"}
+
+
+def test_door_that_a_killed_replay_left_shut_is_opened_by_up(shop: World) -> None:
+    """Killed in the middle of what leaves before its namespaces do."""
+    words = [shop.host, shop.state, shop.run_dir, shop.stack]
+    run(sys.executable, ROOT / "tests" / "crash.py", "mount:netns", "22", *words)
+    shut = "FIN,SYN,RST,ACK SYN -j DROP"
+    assert shut in shop.inside("nginx-lb", "iptables-save").out
+    shop.orchestrator("up").ok()
+    assert shut not in shop.inside("nginx-lb", "iptables-save").out
+    shop.curl("http://localhost:8080/api/products", "--fail").ok()
+    assert set(shop.node_states().values()) == {"ready"}
 
 
 def test_connections_of_clients_outlive_bridge_links_and_rules(shop: World) -> None:

@@ -121,6 +121,41 @@ def test_rotation_that_was_killed_and_lost_its_state_is_ended(lab: World, what: 
         assert_only_these_hold(lab, old)
 
 
+def told(world: World, name: str = "orders-password") -> tuple[str, str]:
+    """What the list says of a secret: in a word, and in its line."""
+    rows = world.orchestrator("secrets", "list", "--json").json()
+    [state] = [row["state"] for row in rows if row["secret"] == name]
+    lines = world.orchestrator("secrets", "list").ok().out.splitlines()
+    [line] = [line for line in lines if line.startswith(f"{name} ")]
+    return state, line
+
+
+def test_list_tells_one_that_was_deleted_from_one_that_was_never_made(world: World) -> None:
+    """Of a lab that is up, with the copy and without; that is down and has data; and of none."""
+    try:
+        state, line = told(world)
+        assert state == "not made yet"
+        assert "not made yet" in line
+        world.orchestrator("up").ok()
+        assert told(world)[0] == "made"
+        delete_one(world)
+        state, line = told(world)
+        assert state == "gone"
+        assert line.endswith("  mend: `orchestrator up` brings it back as it was")
+        lose(world, {"orders-password"})
+        state, line = told(world)
+        assert state == "gone"
+        assert " gone " in line
+        assert line.endswith("  mend: `orchestrator up` makes a new one and hands it on")
+        world.orchestrator("down").ok()
+        assert told(world)[0] == "gone"
+        world.orchestrator("up").ok()
+        assert told(world)[0] == "made"
+    finally:
+        world.orchestrator("down", "--volumes").ok()
+    assert told(world)[0] == "not made yet"
+
+
 @pytest.mark.parametrize("is_up", [True, False], ids=["up", "down"])
 @pytest.mark.parametrize(
     "lost",

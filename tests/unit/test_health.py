@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import pytest
 
-from orchestrator.health import STARVED, Shortage, Silence, verdict
+from orchestrator.engine.plan import Node
+from orchestrator.health import STARVED, STOPPED, Health, Shortage, Silence, verdict
+from orchestrator.processes.liveness import Asker
+from orchestrator.processes.members import Look, Members
+from orchestrator.resource import Resource
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,46 @@ def test_verdict(
 def test_shortage_goes_on_until_something_is_opened(now: list[set[int]], expected: bool) -> None:
     before = Shortage(0, [frozenset({1, 2}), frozenset({3})])
     assert before.goes_on([frozenset(each) for each in now]) is expected
+
+
+@dataclass
+class Stopped:
+    """A service's processes, one of which a signal has stopped."""
+
+    pid: int = 7
+
+    def look(self) -> Look:
+        return Look(is_stopped=True, is_short=False)
+
+    def identity(self) -> frozenset[tuple[int, int]]:
+        return frozenset({(self.pid, 1)})
+
+
+NODES = {"a": Node(cast("Resource", None), "", {})}
+
+
+def test_judgement_does_not_pass_on_to_the_process_that_took_its_place() -> None:
+    running = Stopped()
+    health = Health(Asker({}), {"a": cast("Members", running)}, {})
+    health.look_at_processes()
+    health.look_at_processes()
+    assert health.hung(NODES, ()) == {"a": STOPPED}
+    running.pid = 8  # a replay, between two looks
+    assert health.hung(NODES, ()) == {}
+    health.look_at_processes()
+    assert health.hung(NODES, ()) == {}
+    running.pid = 9  # and within one
+    health.look_at_processes()
+    assert health.hung(NODES, ()) == {}
+    health.look_at_processes()
+    health.look_at_processes()
+    assert health.hung(NODES, ()) == {"a": STOPPED}
+
+
+def test_silence_of_the_one_before_is_none_of_who_took_its_place() -> None:
+    running = Stopped()
+    health = Health(Asker({}), {"a": cast("Members", running)}, {})
+    health.silences["a"], health.reasons["a"] = Silence(0, 0), "it did nothing for 2 s"
+    assert health.hung(NODES, ())
+    running.pid = 8
+    assert health.hung(NODES, ()) == health.silences == {}

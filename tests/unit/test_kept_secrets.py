@@ -40,6 +40,19 @@ def test_what_was_deleted_comes_back_and_nothing_else_is_made(secrets: Secrets) 
     assert names(secrets.directory) == names(secrets.copies) == {*NAMES}
 
 
+def test_what_is_known_is_the_file_or_else_its_copy(secrets: Secrets) -> None:
+    """Nothing is changed by asking."""
+    secrets.begin(["one"])
+    both = secrets.valid("one")
+    shutil.rmtree(secrets.directory)
+    assert secrets.known("one") == both
+    assert secrets.missing(NAMES) == [*NAMES]
+    (secrets.copies / "two").unlink()
+    (secrets.copies / "three").write_bytes(b"\xff")
+    assert secrets.known("two") == secrets.known("three") == ()
+    assert not secrets.directory.exists()
+
+
 def test_one_without_a_copy_is_made_and_handed_on(secrets: Secrets) -> None:
     """Until somebody says that it was: a crash in between changes nothing."""
     before = texts(secrets)

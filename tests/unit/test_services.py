@@ -309,6 +309,50 @@ def test_redis_that_says_nothing_is_a_miss_and_not_asked_again_at_once(
     assert server.asked == 1
 
 
+def test_redis_that_refuses_is_told_once_and_asked_after_growing_pauses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it refuses in other words, or has given in meanwhile."""
+    from shared import cache as module
+
+    answers: list[bytes] = []
+    pauses = []
+
+    class Connection:
+        def pack_command(self, *words: object) -> object:
+            return words
+
+        def connect(self) -> None: ...
+
+        def send_packed_command(self, packed: object) -> None: ...
+
+        def read_response(self) -> int:
+            if answer := answers.pop(0):
+                raise redis.ResponseError(answer.decode())
+            return 1
+
+    class Timer(threading.Timer):
+        def start(self) -> None:
+            pauses.append(self.interval)
+
+    monkeypatch.setattr(module.threading, "Timer", Timer)
+    cache = module.Cache()
+    monkeypatch.setattr(cache, "_connection", Connection)
+    answers += [b"NOPERM incrby"] * 8 + [b"NOPERM key", b"", b"NOPERM key"]
+    cache.invalidate()
+    for _ in range(8):
+        cache._make_up()
+    assert [record.getMessage() for record in caplog.records] == [
+        "redis: NOPERM incrby",
+        "redis: NOPERM key",
+    ]
+    assert pauses == [2, 4, 8, 16, 30, 30, 30, 30, 30]
+    cache._make_up()  # allowed
+    cache.invalidate()  # no longer
+    assert len(caplog.records) == 3
+    assert pauses[9:] == [2]
+
+
 def test_session_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway import sessions
 
