@@ -79,6 +79,16 @@ def test_down_says_what_became_of_the_data(world: World, stack: Path) -> None:
     assert not place.exists()
 
 
+def test_verify_says_once_that_nothing_is_up(world: World, stack: Path) -> None:
+    done = world.orchestrator("verify", stack=stack)
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert done.err.startswith("nothing is up: `orchestrator up --host-netns")
+    told = world.orchestrator("verify", "--json", stack=stack)
+    assert told.code == 1
+    rows = told.json_of_failure()["rows"]
+    assert not any(row["passed"] for row in rows if row["group"] == "ping")
+
+
 @pytest.mark.parametrize("options", [[], ["--volumes"]])
 def test_down_of_nothing_leaves_no_directory(
     world: World, stack: Path, options: list[str], tmp_path: Path
