@@ -28,7 +28,7 @@ from orchestrator.logorder import merged
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.console import line
-from orchestrator.terminal import clean, counted, whole_lines
+from orchestrator.terminal import SEVERAL, clean, counted, whole_lines
 
 LOG_POLL_S = 0.1
 
@@ -74,7 +74,10 @@ def plan(target: Target, as_json: bool) -> None:
         tell(rows)
         return
     for row in rows:
-        click.echo(f"{row['do']:7} {row['node']:28} {row['why']}")
+        why, *more = row["why"].split(SEVERAL)
+        click.echo(f"{row['do']:7} {row['node']:28} {clean(why)}")
+        for why in more:
+            click.echo(f"{'':7} {'':28} {clean(why)}")
     changes = sum(row["do"] in ("create", "mend") for row in rows)
     click.echo(f"{changes} of {len(rows)} nodes to change" if changes else "nothing to do")
 
