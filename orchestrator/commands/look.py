@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from orchestrator.app import App
+from orchestrator.commands.completing import SERVICES, Named
 from orchestrator.commands.options import target_options
 from orchestrator.commands.target import Target, node_argument, service_argument
 from orchestrator.commands.telling import tell
@@ -153,7 +154,7 @@ def _in_words(record: Record) -> str:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NODE]...")
+@click.argument("names", nargs=-1, type=Named(SERVICES), metavar="[NODE]...")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.option("-n", "--tail", "count", type=click.IntRange(0), default=100, show_default=True)
 @target_options
