@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
+from click.types import StringParamType
 
 from orchestrator import glance
 from orchestrator.errors import OrchestratorError
@@ -14,10 +15,8 @@ KINDS = ("service:", "job:")  # whose nodes need no kind before their name
 LAYERS, NODES, SERVICES = "layers", "nodes", "services"
 
 
-class Named(click.ParamType):
+class Named(StringParamType):
     """A name as it is given; completed from those of these sorts."""
-
-    name = "text"
 
     def __init__(self, *sorts: str) -> None:
         self._sorts = sorts

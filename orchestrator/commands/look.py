@@ -75,7 +75,7 @@ def plan(target: Target, as_json: bool) -> None:
         tell(rows)
         return
     for row in rows:
-        why, *more = row["why"].split(SEVERAL)
+        why, *more = str(row["why"]).split(SEVERAL)
         click.echo(f"{row['do']:7} {row['node']:28} {clean(why)}")
         for why in more:
             click.echo(f"{'':7} {'':28} {clean(why)}")
