@@ -377,7 +377,8 @@ def load_stack(path: Path, cache_root: Path | None = None) -> tuple[Known, str]:
     try:
         text = read_text(path, limit=MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the stack file {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the stack file {path}: {reason}") from error
     return known.read(text, str(path), cache_root), text
 
 

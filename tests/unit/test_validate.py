@@ -360,6 +360,7 @@ def test_file_that_cannot_be_read_is_refused(run: Run, tmp_path: Path, name: str
     code, out, err = run("validate", tmp_path / name)
     assert (code, out) == (2, "")
     assert f"cannot read the stack file {tmp_path / name}" in err
+    assert "Errno" not in err
 
 
 # -- schema --------------------------------------------------------------------------------
