@@ -47,7 +47,7 @@ def show(
     is_up = any(row["state"] != "down" for row in shown if row["node"].startswith("service:"))
     for row in quiet:
         if row["state"] not in (("ready",) if is_up else ("ready", "down")):
-            why = clean(gist(row["detail"] or row["last_error"]))
+            why = clean(gist(row["detail"]) or row["last_error"])
             say(": ".join(filter(None, (row["node"], row["state"], why))))
     ready = sum(row["state"] == "ready" for row in quiet)
     if quiet:
@@ -103,7 +103,7 @@ def _cells(row: dict[str, Any], *, everything: bool) -> tuple[str, ...]:
         "" if uptime_s is None else duration(uptime_s),
         str(row["restarts"]) if row["pid"] else "",
         "" if ready_s is None else f"{ready_s * 1000:.0f} ms",
-        clean(gist((row["detail"] or row["last_error"]).split("\n")[0])),
+        clean((row["detail"] or row["last_error"]).split("\n")[0]),
     )
 
 
