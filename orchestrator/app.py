@@ -43,7 +43,7 @@ from orchestrator.lasted import Lasted
 from orchestrator.linux import in_thread
 from orchestrator.lock import PATIENCE_S, lock
 from orchestrator.onelook import one_look
-from orchestrator.places import make_directory
+from orchestrator.places import make_directory, missing, remove_empty
 from orchestrator.preflight import check_host
 from orchestrator.presence import leave_out
 from orchestrator.privatehost import require_here
@@ -55,10 +55,7 @@ from orchestrator.processes.service import Job, Service
 from orchestrator.programs import is_installed, search_path
 from orchestrator.regular import read_text
 from orchestrator.remembered import Remembered
-from orchestrator.replay import (
-    radius,
-    subgraph,
-)
+from orchestrator.replay import radius, subgraph
 from orchestrator.resource import Observation, State
 from orchestrator.rotation import finish, holding, learning_anew, with_secrets
 from orchestrator.sights import journal
@@ -275,12 +272,16 @@ class App(Struct, frozen=True, dict=True):
     ) -> Result:
         """Takes everything of this lab away. Data stays unless `volumes`."""
         require_root()
+        new = missing(self.lab.state_dir)
 
         async def work() -> Result:
             nodes = {**self.nodes, **self._orphans()}
             result = await self.run("down", nodes, Action.REMOVE, sights, complain)
             if result.outcome is not Outcome.FAILED:
-                self.forget(volumes=volumes)
+                # That nothing was up is no history worth a directory.
+                is_bare = bool(new) and result.outcome is Outcome.UNCHANGED
+                self.forget(volumes=volumes or is_bare)
+                remove_empty(new)
             return result
 
         async with lock(self.lab, "down", patience_s=PATIENCE_S) as held:
@@ -376,7 +377,8 @@ def load_stack(path: Path, cache_root: Path | None = None) -> tuple[Known, str]:
     try:
         text = read_text(path, limit=MAX_BYTES + 1)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the stack file {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read the stack file {path}: {reason}") from error
     return known.read(text, str(path), cache_root), text
 
 

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Callable
 
 from orchestrator.commands.telling import say
-from orchestrator.errors import BUG, DISK_ERRORS, INTERRUPTED, OrchestratorError
+from orchestrator.errors import BUG, DISK_ERRORS, INTERRUPTED, HostError, OrchestratorError
 from orchestrator.hints import hinted
 from orchestrator.terminal import clean_lines
 
@@ -24,33 +25,70 @@ MENDS = {  # of the disk's errors; of all others: room
 
 def code_of(command: Callable[[], int]) -> int:
     """Runs it; its exit code, however it ends. Raises SystemExit where that is its way."""
+    out = sys.stdout
     try:
         return command()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _left_alone()
+    except SystemExit:
+        if sys.stdout is not out:  # click's way: it wraps what nobody reads, and exits with 1
+            return _left_alone()
+        raise
     except OrchestratorError as error:
-        _trace()
-        say(clean_lines(f"orchestrator: {hinted(str(error))}"), err=True)
-        return error.exit_code
+        return _failed(error)
     except OSError as error:
+        if isinstance(error, PermissionError) and os.geteuid() != 0:
+            return _failed(_not_root(error))
         if error.errno not in DISK_ERRORS:
             return _bug(error)
-        where = f": {error.filename}" if error.filename else ""
-        say(f"orchestrator: the disk refuses: {error.strerror}{where}", err=True)
-        say(f"  mend: {MENDS.get(error.errno, ROOM)}", err=True)
+        _tell(
+            f"orchestrator: the disk refuses: {error.strerror}{_where(error)}",
+            f"  mend: {MENDS.get(error.errno, ROOM)}",
+        )
         return 1
     except Exception as error:  # noqa: BLE001 - the last resort
         return _bug(error)
 
 
+def _left_alone() -> int:
+    """Whoever read has left: no failure, and nobody is told of the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _failed(error: OrchestratorError) -> int:
+    _trace()
+    _tell(f"orchestrator: {hinted(str(error))}")
+    return error.exit_code
+
+
+def _not_root(error: OSError) -> HostError:
+    """What no command had said of it itself."""
+    found = HostError(f"this needs root: {error.strerror}{_where(error)}", mend="run it with sudo")
+    found.__cause__ = error
+    return found
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
 def _bug(error: Exception) -> int:
     _trace()
-    say(clean_lines(f"orchestrator: {type(error).__name__}: {error}"), err=True)
-    say("  this is a bug; --debug shows where", err=True)
+    _tell(
+        f"orchestrator: {type(error).__name__}: {error}",
+        "  this is a bug; --debug shows where",
+    )
     return BUG
+
+
+def _tell(*lines: str) -> None:
+    """On stderr, of which the reader may have left too: the exit code says it all the same."""
+    with contextlib.suppress(BrokenPipeError):
+        for line in lines:
+            say(clean_lines(line), err=True)
 
 
 def _trace() -> None:

@@ -69,6 +69,13 @@ def _flow_port(value: Any) -> Any:
     return f"{int(match[1])}/{match[2] or 'tcp'}"
 
 
+def way_out(value: Any) -> Any:
+    """One of two words, or a list: which of them was meant is plain. Raises ValueError."""
+    if value in ("allowed", "denied") or isinstance(value, list | tuple):
+        return value
+    raise ValueError("must be allowed, denied, or a list of ports, e.g. [443, 53/udp]")
+
+
 def one_or_more(value: Any) -> Any:
     """A single text is a list of one."""
     return [value] if isinstance(value, str) else value

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator import frozen, resident
 from orchestrator.errors import BusyError
 from orchestrator.lab import Lab
-from orchestrator.places import make_directory
+from orchestrator.places import make_directory, missing, remove_empty
 from orchestrator.processes import procfs
 
 SHORT = ("heal", "alert")  # the supervisor's own work
@@ -64,6 +64,7 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
     The file lies beside the lab's run directory, which `down` takes away while holding it,
     and goes when that is gone.
     """
+    new = missing(lab.run_root)
     make_directory(lab.run_root)
     path = lab.lock_file
     descriptor = await _patiently(lab, time.monotonic() + patience_s)
@@ -80,7 +81,7 @@ async def lock(lab: Lab, command: str, *, patience_s: float = 0.0) -> AsyncItera
         if not lab.run_dir.exists():
             with contextlib.suppress(OSError):
                 path.unlink()
-                lab.run_root.rmdir()
+            remove_empty(new or [lab.run_root])
         _name(descriptor, {**holder, "until_s": time.monotonic()})
         os.close(descriptor)
 

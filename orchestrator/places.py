@@ -3,9 +3,10 @@ would hold a run up for ever, a link would have root write somewhere else."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from orchestrator.errors import DISK_ERRORS, UsageError
@@ -56,6 +57,18 @@ def make_directory(path: Path, *, mode: int = 0o755, options: str = OPTIONS) -> 
         raise UsageError(
             f"cannot make {path}: {error.strerror}\n  mend: another {options}"
         ) from error
+
+
+def missing(path: Path) -> list[Path]:
+    """What is not there of the path and those above it, the innermost first."""
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def remove_empty(paths: Iterable[Path]) -> None:
+    """Directories, in this order; one that holds something stays."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def _entries(directory: Path) -> Iterator[Path]:

@@ -35,6 +35,7 @@ from orchestrator.fields import (
     one_or_more,
     published,
     signal_name,
+    way_out,
 )
 from orchestrator.readiness import Readiness
 from orchestrator.spec import Condition
@@ -192,7 +193,9 @@ class Service(Process):
     )
     ports: tuple[Annotated[PublishedPort, BeforeValidator(published)], ...] = ()
     listen: Listen | None = None
-    outbound: Literal["allowed", "denied"] | tuple[FlowPort, ...] = Field(
+    outbound: Annotated[
+        Literal["allowed", "denied"] | tuple[FlowPort, ...], BeforeValidator(way_out)
+    ] = Field(
         "allowed",
         description="To the outside: allowed, denied, or to these ports only, e.g. [443, 53/udp].",
     )

@@ -14,6 +14,7 @@ from orchestrator.document import Path, dotted, line_of, parse
 from orchestrator.errors import Problem, SpecError
 from orchestrator.fields import Model
 from orchestrator.flows import HOST, OUTSIDE, declared_ports
+from orchestrator.formproblems import problems_of
 from orchestrator.lab import IFNAMSIZ
 from orchestrator.needs import find_circle
 from orchestrator.spec import PORT_SIDE, Condition, Network, Process, Readiness, Stack
@@ -29,7 +30,7 @@ def parse_stack(text: str, file: str) -> Stack:
     try:
         model = schema.Stack.model_validate(data)
     except ValidationError as error:
-        raise SpecError(file, _schema_problems(error, lines)) from error
+        raise SpecError(file, problems_of(error, lines)) from error
     stack: Stack = plain(model)
     problems = sorted(_relations(stack, model, lines), key=lambda problem: problem.line)
     if problems:
@@ -81,52 +82,6 @@ def json_schema() -> dict[str, Any]:
 def _allow_shorthand(found: dict[str, Any], model: str) -> None:
     """A plain string is allowed where the model takes one (`10.0.0.10`, `8080:80`)."""
     found["$defs"][model] = {"anyOf": [{"type": "string"}, found["$defs"][model]]}
-
-
-WORDS = {
-    "extra_forbidden": "unknown key",
-    "missing": "is missing",
-}
-
-
-def _schema_problems(error: ValidationError, lines: dict[Path, int]) -> list[Problem]:
-    problems = []
-    errors = error.errors()
-    for item in errors:
-        at = item["loc"]
-        if item["type"] == "too_short" and any(
-            other["loc"][: len(at)] == at for other in errors if other is not item
-        ):
-            continue  # what is wrong in the list is not counted as being in it
-        path = tuple(part for part in item["loc"] if part != "[key]")
-        message = WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-        if item["type"] not in WORDS and isinstance(item["input"], str | int | float | bool):
-            message += f" (found {str(item['input'])[:60]!r})"
-        if item["type"] == "extra_forbidden":
-            message += _allowed(path)
-        problems.append(Problem(dotted(path), line_of(path, lines), message))
-    return problems
-
-
-MODEL_AT: dict[str, type[Model]] = {
-    "services": schema.Service,
-    "jobs": schema.Job,
-    "networks": schema.Network,
-    "checks": schema.Check,
-}
-
-
-def _allowed(path: Path) -> str:
-    """The keys that could be meant, for the levels at which most slips happen."""
-    model: type[Model] | None = None
-    if len(path) == 1:
-        model = schema.Stack
-    elif len(path) == 3:
-        model = MODEL_AT.get(str(path[0]))
-    if model is None:
-        return ""
-    names = sorted(field.alias or name for name, field in model.model_fields.items())
-    return f"; known here: {', '.join(names)}"
 
 
 def _relations(stack: Stack, model: schema.Stack, lines: dict[Path, int]) -> list[Problem]:

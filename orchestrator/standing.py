@@ -50,6 +50,10 @@ class Standing(Struct, frozen=True, dict=True):
         """Every question, in the order of the layers."""
         return [*self._namespaces(), *self._bridges()]
 
+    def is_any_there(self) -> bool:
+        """Whether any namespace is; where none is nothing else can be as wanted."""
+        return any(linux.is_namespace(place.path) for place in self.places)
+
     @cached_property
     def places(self) -> list[Place]:
         stack = self.app.stack

@@ -29,6 +29,7 @@ from orchestrator.onelook import one_look
 from orchestrator.processes import child
 from orchestrator.processes.service import Service
 from orchestrator.replay import radius
+from orchestrator.terminal import gist
 
 SETTLE_S = 0.02  # changes come in bursts: one look for all of them
 TICK_S = 1.0  # for what nothing pushes: sysctls, legacy iptables
@@ -241,7 +242,7 @@ class Supervisor:
             if broken != self._alerted:
                 self._alerted = broken
                 drift = [each for each in drifts(seen, hung) if each.node in broken]
-                told = "; ".join(f"{each.node}: {each.detail}" for each in drift)
+                told = "; ".join(f"{each.node}: {gist(each.detail)}" for each in drift)
                 self._tell(f"drift ({self._policy}): {told}")
                 if self._policy == "freeze":
                     await self._app.freeze(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 INSTEAD = "�"
+SEVERAL = "; "  # between the things that an observation has to say
 
 
 def clean(text: str) -> str:
@@ -21,6 +22,12 @@ def whole_lines(data: bytes) -> list[str]:
     """The lines that have their end. A line feed ends one and nothing else does: str.splitlines
     takes U+2028 and others for an end, and what follows for a line of its own."""
     return [line.removesuffix(b"\r").decode(errors="replace") for line in data.split(b"\n")[:-1]]
+
+
+def gist(detail: str) -> str:
+    """Of what differs, which stands one after the other, the first, and how many more there are."""
+    first, *more = detail.split(SEVERAL)
+    return f"{first} (and {len(more)} more)" if more else detail
 
 
 def counted(number: int, word: str) -> str:

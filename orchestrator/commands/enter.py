@@ -11,6 +11,7 @@ import click
 
 from orchestrator import linux
 from orchestrator.app import App, require_root
+from orchestrator.commands.completing import SERVICES, Named
 from orchestrator.commands.options import target_options
 from orchestrator.commands.target import Target, service_argument
 from orchestrator.errors import HostError, ResourceError
@@ -51,7 +52,7 @@ def _require(program: str) -> None:
 # What follows NODE is COMMAND's, its options too.
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @target_options
-@click.argument("node")
+@click.argument("node", type=Named(SERVICES))
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(target: Target, node: str, command: tuple[str, ...]) -> None:
     """Run COMMAND in NODE's network namespace, with its /etc/hosts. Options come before NODE.
@@ -68,7 +69,7 @@ def exec_(target: Target, node: str, command: tuple[str, ...]) -> None:
 
 @click.command()
 @target_options
-@click.argument("node")
+@click.argument("node", type=Named(SERVICES))
 def shell(target: Target, node: str) -> None:
     """A shell in NODE's network namespace; its prompt says where you are."""
     app = target.open()

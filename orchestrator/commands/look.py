@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from orchestrator.app import App
+from orchestrator.commands.completing import SERVICES, Named
 from orchestrator.commands.options import target_options
 from orchestrator.commands.target import Target, node_argument, service_argument
 from orchestrator.commands.telling import tell
@@ -28,7 +29,7 @@ from orchestrator.logorder import merged
 from orchestrator.resource import Observation, State
 from orchestrator.sights import journal
 from orchestrator.sights.console import line
-from orchestrator.terminal import clean, counted, whole_lines
+from orchestrator.terminal import SEVERAL, clean, counted, whole_lines
 
 LOG_POLL_S = 0.1
 
@@ -74,7 +75,10 @@ def plan(target: Target, as_json: bool) -> None:
         tell(rows)
         return
     for row in rows:
-        click.echo(f"{row['do']:7} {row['node']:28} {row['why']}")
+        why, *more = str(row["why"]).split(SEVERAL)
+        click.echo(f"{row['do']:7} {row['node']:28} {clean(why)}")
+        for why in more:
+            click.echo(f"{'':7} {'':28} {clean(why)}")
     changes = sum(row["do"] in ("create", "mend") for row in rows)
     click.echo(f"{changes} of {len(rows)} nodes to change" if changes else "nothing to do")
 
@@ -150,7 +154,7 @@ def _in_words(record: Record) -> str:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NODE]...")
+@click.argument("names", nargs=-1, type=Named(SERVICES), metavar="[NODE]...")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
 @click.option("-n", "--tail", "count", type=click.IntRange(0), default=100, show_default=True)
 @target_options

@@ -14,6 +14,8 @@ from orchestrator.commands.target import EMPTY_NAME, Target
 from orchestrator.errors import UsageError
 from orchestrator.lab import CACHE_ROOT, RUN_ROOT, STATE_ROOT
 
+MAKES_HOST = "up"  # the one command that does
+
 
 class FilePath(click.Path):
     """A path; a script's empty variable is none, and must not mean the working directory."""
@@ -36,6 +38,7 @@ def name_or_all(_: click.Context, __: click.Parameter, value: str | None) -> str
 
 def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --stack, --host-netns, --private and the directories' options; gives a Target."""
+    made = "; made if it does not exist" if command.__name__ == MAKES_HOST else ""
 
     @click.option(
         "--stack",
@@ -51,7 +54,7 @@ def target_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         envvar="ORCHESTRATOR_HOST_NETNS",
         show_envvar=True,
-        help="Network namespace to use as the lab's host; made if it does not exist.",
+        help=f"Network namespace to use as the lab's host{made}.",
     )
     @click.option("--private", is_flag=True, help="Short for --host-netns lab.")
     @click.option(

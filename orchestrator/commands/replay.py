@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from orchestrator.commands.completing import LAYERS, NODES, Named
 from orchestrator.commands.options import name_or_all, target_options
 from orchestrator.commands.replaying import carry_out
 from orchestrator.commands.target import Target
@@ -12,7 +13,13 @@ from orchestrator.front.wire import Answer
 
 
 @click.command()
-@click.argument("what", required=False, callback=name_or_all, metavar="[LAYER|NODE]")
+@click.argument(
+    "what",
+    required=False,
+    type=Named(LAYERS, NODES),
+    callback=name_or_all,
+    metavar="[LAYER|NODE]",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be touched.")
 @click.option("--no-deps", is_flag=True, help="Do not ask the gates of what stands on it.")
 @click.option("--cascade", is_flag=True, help="Rebuild everything that stands on it too.")

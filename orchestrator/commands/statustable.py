@@ -14,7 +14,7 @@ from orchestrator.diskspace import full_places
 from orchestrator.front.wire import OK, Answer
 from orchestrator.hints import hinted
 from orchestrator.lab import Lab
-from orchestrator.terminal import clean
+from orchestrator.terminal import clean, gist
 
 TABLE_WIDTH = 140  # where there is no terminal to ask
 HEAD = ("node", "state", "pid", "address", "uptime", "restarts", "ready after", "error")
@@ -47,7 +47,7 @@ def show(
     is_up = any(row["state"] != "down" for row in shown if row["node"].startswith("service:"))
     for row in quiet:
         if row["state"] not in (("ready",) if is_up else ("ready", "down")):
-            why = clean(row["detail"] or row["last_error"])
+            why = clean(gist(row["detail"]) or row["last_error"])
             say(": ".join(filter(None, (row["node"], row["state"], why))))
     ready = sum(row["state"] == "ready" for row in quiet)
     if quiet:

@@ -16,7 +16,7 @@ from msgspec import to_builtins
 from orchestrator.commands.check import coloured
 from orchestrator.commands.options import target_options
 from orchestrator.commands.target import Target, is_terminal
-from orchestrator.commands.telling import tell
+from orchestrator.commands.telling import say, tell
 from orchestrator.errors import INTERRUPTED
 from orchestrator.hints import hinted
 from orchestrator.terminal import clean
@@ -40,13 +40,16 @@ def verify(target: Target, as_json: bool, outside: bool) -> None:
     """Prove the platform: namespaces, bridge, pings, names, ports, NAT, API flows.
 
     Each row says what was seen and which command shows the same, and appears as soon as that
-    is known; none waits longer than a few seconds. Exit code 1 if one fails.
+    is known; none waits longer than a few seconds. Exit code 1 if one fails, or nothing is up.
     """
     from orchestrator.verify import Verification
 
     app = target.enter()
     begun = time.monotonic()
     verification = Verification(app, with_outside=outside)
+    if not (as_json or verification.standing.is_any_there()):
+        say(hinted("nothing is up: `orchestrator up` first"), err=True)
+        sys.exit(1)
     questions = verification.questions
     rows: list[Row] = []
     try:
@@ -67,8 +70,6 @@ def verify(target: Target, as_json: bool, outside: bool) -> None:
     else:
         text = f"{len(rows) - len(failed)} of {len(rows)} proven"
         click.echo(f"{text} in {time.monotonic() - begun:.2f} s")
-        if failed and not app.lab.run_dir.exists():
-            click.echo(hinted("nothing is up: `orchestrator up` first"), err=True)
     if failed:
         sys.exit(1)
 

@@ -8,6 +8,7 @@ import sys
 import click
 
 from orchestrator.app import App
+from orchestrator.commands.completing import NODES, Named
 from orchestrator.commands.options import name_or_all, target_options
 from orchestrator.commands.target import Target, is_coloured, node_argument
 from orchestrator.commands.telling import tell
@@ -22,7 +23,7 @@ COLOURS = {Verdict.OK: "green", Verdict.BROKEN: "red", Verdict.DRIFT: "yellow"}
 
 
 @click.command()
-@click.argument("name", required=False, callback=name_or_all, metavar="[NODE]")
+@click.argument("name", required=False, type=Named(NODES), callback=name_or_all, metavar="[NODE]")
 @click.option("--all", "everything", is_flag=True, help="Every layer of everything it needs.")
 @click.option("--json", "as_json", is_flag=True, help="The diagnosis as JSON.")
 @target_options

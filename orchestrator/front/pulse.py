@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator import resident
-from orchestrator.errors import OrchestratorError, UsageError
+from orchestrator.errors import HostError, OrchestratorError, UsageError
 from orchestrator.front import client
 from orchestrator.front.wire import OK
 from orchestrator.lab import Lab
@@ -42,7 +42,8 @@ def _silence(lab: Lab, pid: int) -> str:
 def ask(lab: Lab, path: str) -> Any:
     """The JSON that it answers to a GET.
 
-    Raises UsageError for what it does not know, OrchestratorError if nobody answers.
+    Raises UsageError for what it does not know, HostError for who may not ask, OrchestratorError
+    if nobody answers.
     """
     if what := ailment(lab):
         raise OrchestratorError(f"{what}{MEND}")
@@ -54,7 +55,7 @@ def ask(lab: Lab, path: str) -> Any:
             "  mend: `orchestrator up` starts one"
         ) from error
     except PermissionError as error:
-        raise OrchestratorError(f"cannot ask the supervisor of lab {lab.name}: {error}") from error
+        raise HostError("this needs root", mend="run it with sudo") from error
     except (OSError, ValueError) as error:
         raise OrchestratorError(
             f"the supervisor of lab {lab.name} does not answer: {error}{MEND}"

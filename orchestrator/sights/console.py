@@ -21,7 +21,7 @@ from orchestrator.events import (
     StepRetried,
     encode,
 )
-from orchestrator.terminal import clean, clean_lines, counted
+from orchestrator.terminal import clean, clean_lines, counted, gist
 
 
 class JsonLines:
@@ -74,7 +74,7 @@ def line(event: Event) -> str:
         case Noticed(node=node, text=text):
             return f"{node}: note: {text}"
         case DriftFound(node=node, detail=detail):
-            return f"{node}: drift: {detail}"
+            return f"{node}: drift: {gist(detail)}"
         case HealingGivenUp(node=node, reason=reason):
             return f"{node}: given up: {reason}"
         case CancelRequested(signal=signal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,29 @@ def test_down_says_what_became_of_the_data(world: World, stack: Path) -> None:
     assert "\nnothing was up (" in gone
     assert gone.endswith(f"; deleted data, secrets, logs and journal in {place}\n")
     assert not place.exists()
+
+
+def test_verify_says_once_that_nothing_is_up(world: World, stack: Path) -> None:
+    done = world.orchestrator("verify", stack=stack)
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert done.err.startswith("nothing is up: `orchestrator up --host-netns")
+    told = world.orchestrator("verify", "--json", stack=stack)
+    assert told.code == 1
+    rows = told.json_of_failure()["rows"]
+    assert not any(row["passed"] for row in rows if row["group"] == "ping")
+
+
+@pytest.mark.parametrize("options", [[], ["--volumes"]])
+def test_down_of_nothing_leaves_no_directory(
+    world: World, stack: Path, options: list[str], tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    elsewhere = replace(world, state=new / "state", run_dir=new / "run", cache=new / "cache")
+    elsewhere.orchestrator("down", *options, stack=stack).ok()
+    assert not new.exists()
+    world.state.mkdir()  # of who named it
+    world.orchestrator("down", *options, stack=stack).ok()
+    assert list(world.state.iterdir()) == []
 
 
 def test_down_of_a_host_that_is_gone_says_what_it_deleted(world: World, stack: Path) -> None:

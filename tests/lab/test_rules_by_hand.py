@@ -57,3 +57,20 @@ def test_rule_that_leads_elsewhere_is_a_conflict(world: World, tmp_path: Path, p
     world.on_host("iptables", *rule.split()).ok()
     failed = world.orchestrator("up", stack=stack)
     assert (failed.code, "already redirected by: -A PREROUTING" in failed.err) == (3, True)
+
+
+def test_rules_that_are_gone_are_told_a_line_each(world: World, tmp_path: Path) -> None:
+    stack = tmp_path / "stack.yaml"
+    stack.write_text(PLATFORM)
+    world.orchestrator("up", stack=stack).ok()
+    world.on_host("iptables", "-t", "nat", "-F").ok()
+    rows = {row["node"]: row for row in world.orchestrator("plan", "--json", stack=stack).json()}
+    gone = rows["nat:rules"]["why"].split("; ")
+    assert len(gone) > 2
+    lines = world.orchestrator("plan", stack=stack).ok().out.splitlines()
+    first = next(number for number, line in enumerate(lines) if "nat:rules" in line)
+    told = lines[first : first + len(gone)]
+    assert [line.split(maxsplit=2)[2] for line in told[:1]] == gone[:1]
+    assert [line.strip() for line in told[1:]] == gone[1:]
+    status = world.orchestrator("status", stack=stack).ok().out
+    assert f"nat:rules: drifted: {gone[0]} (and {len(gone) - 1} more)\n" in status

@@ -17,6 +17,7 @@ PURE |= {
     "readiness",
     "schema",
     "spec",
+    "formproblems",
     "stackfile",
     "presence",
     "terminal",
@@ -38,7 +39,7 @@ OWNERS = {
     "asyncpg": ("audit/servers.py",),
     "redis": ("audit/servers.py",),
     "aiohttp": ("front",),
-    "pydantic": ("fields.py", "readiness.py", "schema.py", "stackfile.py"),
+    "pydantic": ("fields.py", "formproblems.py", "readiness.py", "schema.py", "stackfile.py"),
     "yaml": ("document.py",),
     "jinja2": ("rendering.py",),
     "prometheus_client": (),  # the services' own: see exposition

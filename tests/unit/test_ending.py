@@ -1,9 +1,12 @@
-"""What a person is told of an error of the disk."""
+"""How commands end: what a person is told, and the exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +32,47 @@ def test_mend_fits_what_the_disk_says(
     told = capsys.readouterr().err
     assert f"{os.strerror(number)}: /there" in told
     assert f"mend: {mend}" in told
+
+
+@pytest.mark.parametrize("words", [["schema"], ["validate"], ["graph"], ["status", "--json"]])
+def test_reader_that_has_left_is_no_failure(words: list[str], tmp_path: Path) -> None:
+    places = ["--state-dir", str(tmp_path), "--run-dir", str(tmp_path), "--host-netns", "no-such"]
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "orchestrator", *words, *(places * (words != ["schema"]))]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_failure_is_one_whoever_has_left() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "orchestrator", "validate", "/no-such-file"]
+    done = subprocess.run(command, stderr=write, timeout=60, check=False)
+    os.close(write)
+    assert done.returncode == 2
+
+
+def test_own_exit_code_stays() -> None:
+    with pytest.raises(SystemExit, match="5"):
+        code_of(lambda: sys.exit(5))
+
+
+@pytest.mark.parametrize(("user", "code", "told"), [(65534, 3, "run it with sudo"), (0, 70, "bug")])
+def test_who_is_not_root_is_told_so(
+    user: int,
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def work() -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/there")
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert code_of(work) == code
+    said = capsys.readouterr().err
+    assert "Permission denied" in said
+    assert "/there" in said
+    assert told in said

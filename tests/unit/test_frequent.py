@@ -18,6 +18,7 @@ from orchestrator import frequent
 from orchestrator.cli import cli
 from orchestrator.commands.running import MAX_WORKERS
 from orchestrator.commandtable import PROGRAM
+from orchestrator.errors import UsageError
 from orchestrator.front import asking
 
 VALUES = ["x", "gateway", "/tmp", "/nowhere/at/all", "..", "", "-", "a b", "ä", "lab", "veth:a/b"]
@@ -35,7 +36,7 @@ def by_click(words: list[str]) -> dict[str, object] | None:
     assert command is not None
     try:
         return dict(command.make_context(words[0], words[1:]).params)
-    except (click.ClickException, click.exceptions.Exit):
+    except (click.ClickException, click.exceptions.Exit, UsageError):
         return None
 
 

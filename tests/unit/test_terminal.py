@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from orchestrator.engine.bus import Bus
-from orchestrator.events import Noticed, Record, RunStarted, decode, encode
-from orchestrator.sights.console import PlainLines, failure_report
+from orchestrator.events import DriftFound, Noticed, Record, RunStarted, decode, encode
+from orchestrator.sights.console import PlainLines, failure_report, line
 from orchestrator.sights.livetable import LiveTable
-from orchestrator.terminal import clean, clean_lines, counted, whole_lines
+from orchestrator.terminal import clean, clean_lines, counted, gist, whole_lines
 
 STEERS = ["\x1b[2J", "\r", "\n", "\x07", "\x08", "\x9b31m", "\u2028", "\u202e", "\x85", "\x0c"]
 
@@ -100,3 +100,12 @@ def test_broken_sight_is_called_by_its_type() -> None:
     for _ in range(2):
         bus.emit(Noticed("a", "text"))
     assert told == ["PlainLines: gone"]
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [("", ""), ("is down", "is down"), ("is down; no route; no address", "is down (and 2 more)")],
+)
+def test_of_several_the_first_is_told_and_their_number(detail: str, told: str) -> None:
+    assert gist(detail) == told
+    assert line(DriftFound("veth:web", detail)) == f"veth:web: drift: {told}"

@@ -82,16 +82,36 @@ WHOLE_SERVICES = GOOD[GOOD.index("  web:") : GOOD.index("jobs:")]
 # A table, one case after the other: spread out it would fill six pages.
 # fmt: off
 BAD = {
-    "unknown top key": ("secrets:", "secret:", 4, "secret", "unknown key; known here: checks"),
-    "unknown service key": ("ports:", "port:", 9, "services.web.port", "unknown key; known here"),
+    "unknown top key": ("secrets:", "secret:", 4, "secret",
+        "unknown key (did you mean secrets or services?); known here: checks, flows, jobs, name"),
+    "unknown service key": ("ports:", "port:", 9, "services.web.port",
+        "unknown key (did you mean ports?); known here: accounts, command"),
     "unknown network key": ("address: 10.9.0.1/24", "address: 10.9.0.1/24, mtu: 9000", 3,
-        "networks.br-t.mtu", "unknown key"),
+        "networks.br-t.mtu", "unknown key; known here: address, masquerade"),
+    "unknown key deep down": ('8080/"', '8080/", methd: GET', 18, "checks.front.steps.0.methd",
+        "unknown key (did you mean method?); known here: body, expect"),
     "missing name": ("name: shop\n", "", 1, "name", "is missing"),
     "missing command of a job": ('command: ["true"], ', "", 16, "jobs.init.command", "is missing"),
-    "command is no list": ("[nginx]", "nginx", 8, "services.web.command", "tuple"),
+    "command is no list": ("[nginx]", "nginx", 8, "services.web.command",
+        "must be a list, e.g. [a, b] (found 'nginx')"),
     "empty command": ("[nginx]", "[]", 8, "services.web.command", "at least 1 item"),
-    "command with a float": ("[nginx]", "[nginx, 1.5]", 8, "services.web.command.1", "string"),
-    "services is a list": (WHOLE_SERVICES, "  - web\n", 5, "services", "dictionary"),
+    "command with a float": ("[nginx]", "[nginx, 1.5]", 8, "services.web.command.1",
+        "must be text (found '1.5')"),
+    "services is a list": (WHOLE_SERVICES, "  - web\n", 5, "services",
+        "must be a mapping, e.g. {name: value} (found a list)"),
+    "way out by a word of its own": ("data: [/data]", "data: [/data]\n    outbound: deny", 15,
+        "services.db.outbound",
+        "must be allowed, denied, or a list of ports, e.g. [443, 53/udp] (found 'deny')"),
+    "way out at no port": ("data: [/data]", "data: [/data]\n    outbound: [x]", 15,
+        "services.db.outbound.0", "'x' is no port; write 443 or 53/udp"),
+    "needs by one word": ("[db]", "db", 10, "services.web.needs",
+        "must be a list of names, e.g. [db], or a mapping, e.g. {db: ready} (found 'db')"),
+    "port that is a number": ('["8080:80"]', "[8080]", 9, "services.web.ports.0",
+        "must be the host's port and the service's, e.g. \"8080:80\" (found '8080')"),
+    "readiness that is a number": ("data: [/data]", "data: [/data]\n    readiness: {http: 80}", 15,
+        "services.db.readiness.http", "must be a mapping with port, path, status, contains"),
+    "nothing for a list": ("data: [/data]", "data:", 14, "services.db.data",
+        "must be a list, e.g. [a, b] (found nothing)"),
     "bad address": ("10.9.0.20", "10.9.0.300", 12, "services.db.networks.br-t.address", "IPv4"),
     "duplicate address": ("10.9.0.20", "10.9.0.10", 12, "services.db.networks.br-t",
         "10.9.0.10 is already the address of web"),
@@ -146,11 +166,11 @@ BAD = {
     "unknown secret": ("data: [/data]", "data: [/data]\n    secrets: [px]", 15,
         "services.db.secrets.0", "unknown secret px"),
     "bad duration": ("data: [/data]", "data: [/data]\n    deadline: soon", 15,
-        "services.db.deadline", "'soon' is no duration"),
+        "services.db.deadline", "'soon' is no duration; write 500ms, 30s or 2m"),
     "negative duration": ("data: [/data]", "data: [/data]\n    deadline: -1", 15,
         "services.db.deadline", "greater than 0"),
     "text for a number": ("data: [/data]", "data: [/data]\n    retry: {attempts: many}", 15,
-        "services.db.retry.attempts", "integer"),
+        "services.db.retry.attempts", "must be a whole number (found 'many')"),
     "relative data directory": ("[/data]", "[data]", 14, "services.db.data.0", "absolute path"),
     "directory whose name is too long": ("[/data]", f"[/{'é' * 128}]", 14, "services.db.data.0",
         "has a name of 256 bytes; 255 is the most"),
@@ -247,6 +267,30 @@ def test_wrong_step_is_one_problem(run: Run, stack: Callable[..., Path]) -> None
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [case[:2] for case in BAD.values()],
+    ids=list(BAD),
+)
+def test_words_are_a_person_s(run: Run, stack: Callable[..., Path], old: str, new: str) -> None:
+    _, _, err = run("validate", stack(GOOD.replace(old, new)))
+    inner = ("Input should", "literal[", "tuple", "dictionary", "instance of", "validat", "func")
+    assert not [word for word in inner if word in err], err
+
+
+@pytest.mark.parametrize("outbound", ["deny", "[x]", "{a: 1}", "5"])
+def test_way_out_is_one_problem(run: Run, stack: Callable[..., Path], outbound: str) -> None:
+    text = GOOD.replace("data: [/data]", f"data: [/data]\n    outbound: {outbound}")
+    assert len(run("validate", stack(text))[2].splitlines()) == 1
+
+
+def test_known_keys_are_listed_once(run: Run, stack: Callable[..., Path]) -> None:
+    text = GOOD.replace("data: [/data]", "data: [/data]\n    restart: always\n    prots: []")
+    lines = run("validate", stack(text))[2].splitlines()
+    assert [line.partition(": unknown key")[2] for line in lines][1:] == [" (did you mean ports?)"]
+    assert "known here: accounts, " in lines[0]
+
+
 def test_every_problem_is_told_at_once(run: Run, stack: Callable[..., Path]) -> None:
     text = GOOD.replace("10.9.0.20", "10.8.0.20").replace("[db]", "[dbx]")
     code, _, err = run("validate", stack(text))
@@ -316,6 +360,7 @@ def test_file_that_cannot_be_read_is_refused(run: Run, tmp_path: Path, name: str
     code, out, err = run("validate", tmp_path / name)
     assert (code, out) == (2, "")
     assert f"cannot read the stack file {tmp_path / name}" in err
+    assert "Errno" not in err
 
 
 # -- schema --------------------------------------------------------------------------------
