@@ -48,7 +48,9 @@ def run() -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:  # whoever read it has gone
+    except BrokenPipeError:
+        pass  # whoever read it has left, which is no failure
+    except OSError:
         code = code or 1
     os._exit(code)
 

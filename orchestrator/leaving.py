@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.engine.plan import Node, Stage
-from orchestrator.errors import ResourceError
+from orchestrator.errors import OrchestratorError
 from orchestrator.events import Outcome
 from orchestrator.kernel.policy import Policy
 from orchestrator.processes.service import Service
@@ -41,7 +41,7 @@ class Leaving(Struct, frozen=True):
         return await self.service.is_absent()
 
     async def remove(self) -> Outcome:
-        with suppress(ResourceError):  # without its rules it leaves all the same
+        with suppress(OrchestratorError, OSError):  # without its rules it leaves all the same
             await self.policy.shut()
         return await self.service.remove()
 

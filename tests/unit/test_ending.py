@@ -34,12 +34,15 @@ def test_mend_fits_what_the_disk_says(
     assert f"mend: {mend}" in told
 
 
-@pytest.mark.parametrize("words", [["schema"], ["validate"], ["graph"], ["status", "--json"]])
+@pytest.mark.parametrize(
+    "words", [["schema"], ["--help"], ["validate"], ["graph"], ["status", "--json"]]
+)
 def test_reader_that_has_left_is_no_failure(words: list[str], tmp_path: Path) -> None:
     places = ["--state-dir", str(tmp_path), "--run-dir", str(tmp_path), "--host-netns", "no-such"]
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "orchestrator", *words, *(places * (words != ["schema"]))]
+    command = [sys.executable, "-m", "orchestrator", *words]
+    command += [] if words[0] in ("schema", "--help") else places
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
