@@ -43,7 +43,10 @@ def test_reader_that_has_left_is_no_failure(words: list[str], tmp_path: Path) ->
     os.close(read)
     command = [sys.executable, "-m", "orchestrator", *words]
     command += [] if words[0] in ("schema", "--help") else places
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    buffered = {key: text for key, text in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, env=buffered, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False
+    )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 
