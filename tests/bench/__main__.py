@@ -27,7 +27,7 @@ PARTS: dict[str, Part] = {
     "engine": engine.measure,
     "resident": resident.measure,
 }
-ROUNDS = 5
+ROUNDS = 4
 HEAD = """# Benchmarks
 
 Made by `make bench`, not typed: {date}, {cores} cores ({processor}), Linux {kernel}, Python

@@ -15,7 +15,7 @@ from bench.rows import Bound, Row, ratio
 from bench.turns import Client, Turn, UnservedError
 
 ROUND_S = 10.0  # of one pair, both of its ways together; longer where turns are long
-INSTANCES = 8  # a round, where another lab serves one way than the other
+INSTANCES = 4  # a round, where another lab serves one way than the other
 TURN_S = 0.1
 WARM_S = 0.2  # after something was changed, before it is measured
 ANEW_WARM_S = 0.5  # a new lab, before it is measured

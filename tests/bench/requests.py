@@ -29,7 +29,7 @@ from bench.rows import Row, Section, at_least, at_most, ratio, text
 GET_S, POST_S = 1, 2
 WHOLE_TURN_S = 0.5  # where something is changed before each
 # Observers that stood still have missed things that they make up for first.
-OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 24.0
+OBSERVERS_WARM_S, OBSERVED_S, OBSERVED_ROUND_S = 1.0, 1.5, 18.0
 ORDERS = "/api/orders"
 HOPS = ("nginx-lb", "api-gateway", "product-service", "order-service", "redis-cache", "postgres-db")
 
