@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -98,10 +99,12 @@ def _by_click() -> int:
     except click.exceptions.Abort:
         return INTERRUPTED
     except click.NoSuchOption as error:
-        _show(error)
+        with contextlib.suppress(BrokenPipeError):  # the exit code says it all the same
+            _show(error)
         return 2
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(BrokenPipeError):
+            error.show()
         return 2
     return 0
 

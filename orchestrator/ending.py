@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -85,10 +84,8 @@ def _bug(error: Exception) -> int:
 
 
 def _tell(*lines: str) -> None:
-    """On stderr, of which the reader may have left too: the exit code says it all the same."""
-    with contextlib.suppress(BrokenPipeError):
-        for line in lines:
-            say(clean_lines(line), err=True)
+    for line in lines:
+        say(clean_lines(line), err=True)
 
 
 def _trace() -> None:

@@ -59,15 +59,26 @@ def problems_of(error: ValidationError, lines: dict[Path, int]) -> list[Problem]
             other["loc"][: len(at)] == at for other in errors if other is not item
         ):
             continue  # what is wrong in the list is not counted as being in it
-        if any(str(part).startswith("literal[") for part in at):
+        if (path := _place(at, lines)) is None:
             continue  # a list, of which the other branch of the union tells what is wrong
-        path = tuple(part for part in at if not str(part).startswith(("[key]", "tuple[")))
         if item["type"] == "extra_forbidden":
             message = _unknown(path, listed)
         else:
             message = _found(_message(item, path), item)
         problems.append(Problem(dotted(path), line_of(path, lines), message))
     return problems
+
+
+def _place(at: Path, lines: dict[Path, int]) -> Path | None:
+    """Where that is in the file: without pydantic's names for the branches of a union, which a
+    key of the file may look like; None for the branch of a single word."""
+    path: Path = ()
+    for part in at:
+        if (*path, part) in lines or not str(part).startswith(("[key]", "tuple[", "literal[")):
+            path = (*path, part)
+        elif str(part).startswith("literal["):
+            return None
+    return path
 
 
 def _message(item: Any, path: Path) -> str:
@@ -93,6 +104,8 @@ def _found(message: str, item: Any) -> str:
     match value:
         case None:
             text = "nothing"
+        case int() if abs(value) > 10**60:  # too long for text, and for anybody
+            text = "a huge number"
         case str() | int() | float():
             text = repr(str(value)[:60])
         case list():

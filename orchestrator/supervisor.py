@@ -224,10 +224,10 @@ class Supervisor:
             return
         try:
             seen = await self._app.broken(self._app.nodes)
+            hung = self._health.hung(self._app.nodes, seen)
         except (OrchestratorError, OSError) as error:
             self._tell(f"cannot look: {error}")
             return
-        hung = self._health.hung(self._app.nodes, seen)
         broken = frozenset(seen) | hung.keys()
         self._healings.forgive_mended(broken)
         broken -= self._healings.given_up

@@ -29,7 +29,7 @@ class Named(StringParamType):
     ) -> list[CompletionItem]:
         try:
             known = _known(ctx.params.get("stack"), self._sorts)
-        except (OrchestratorError, OSError):
+        except (OrchestratorError, OSError, ValueError):
             return []  # the command itself says what is wrong with the file
         return [CompletionItem(name) for name in sorted(known) if name.startswith(incomplete)]
 

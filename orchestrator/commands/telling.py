@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """One line. Raises BrokenPipeError where whoever read has left."""
+    """One line. Raises BrokenPipeError where whoever read has left; not of stderr, where that
+    would hide what is told: the exit code says it all the same."""
     out = sys.stderr if err else sys.stdout
-    out.write(f"{text}\n")
-    out.flush()
+    try:
+        out.write(f"{text}\n")
+        out.flush()
+    except BrokenPipeError:
+        if not err:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
 
 def tell(document: Any) -> None:

@@ -100,7 +100,7 @@ class Program(Struct, frozen=True, dict=True):
     def lost(self, init: int) -> str:
         """What the running sandbox has not mounted any more."""
         files = {inside: self.folder.place_of(inside) for inside in self.paths}
-        return mounted.lost(init, {etc.HOSTS: self.etc, **files}, self.data)
+        return mounted.lost(init, self.etc, files, self.data)
 
     def unlimited(self, init: int) -> str:
         """How the limits of the running sandbox differ from what they should be; or nothing."""

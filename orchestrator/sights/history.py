@@ -55,7 +55,10 @@ def nodes(records: Iterable[Record]) -> dict[str, NodeHistory]:
                 if key in started or commands.get(record.run) == "heal":
                     was = replace(was, restarts=was.restarts + 1)
                 started.add(key)
-            now[name] = after(was, event, record.mono_ns)
+            new = after(was, event, record.mono_ns)
+            # Stopped for the length of a replay, say, it has come to no end.
+            is_pause = commands.get(record.run) == "stop"
+            now[name] = replace(new, restarts=was.restarts) if is_pause else new
     return now
 
 

@@ -51,6 +51,17 @@ def test_reader_that_has_left_is_no_failure(words: list[str], tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+REPORT = """
+import sys
+from orchestrator.commands.telling import say
+from orchestrator.ending import code_of
+def interrupted():
+    say("interrupted", err=True)
+    sys.exit(130)
+code_of(interrupted)
+"""
+
+
 def test_failure_is_one_whoever_has_left() -> None:
     read, write = os.pipe()
     os.close(read)
@@ -58,6 +69,15 @@ def test_failure_is_one_whoever_has_left() -> None:
     done = subprocess.run(command, stderr=write, timeout=60, check=False)
     os.close(write)
     assert done.returncode == 2
+
+
+def test_report_that_nobody_reads_changes_no_exit_code() -> None:
+    """As `up 2>&1 | tee log` and Ctrl-C, which ends tee, too."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", REPORT], stderr=write, timeout=60, check=False)
+    os.close(write)
+    assert done.returncode == 130
 
 
 def test_own_exit_code_stays() -> None:

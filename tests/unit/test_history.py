@@ -71,3 +71,15 @@ def test_restarts_are_those_that_nobody_asked_for() -> None:
     assert restarts(("up", 1), ("replay", 1), ("replay", 1)) == 0
     assert restarts(("up", 1), ("heal", 1), ("replay", 1), ("heal", 1)) == 2
     assert restarts(("up", 3)) == 2  # it ended twice before it was ready
+
+
+def test_pause_of_a_replay_is_no_end() -> None:
+    """Only `down` counts from 0 again."""
+    for command, kept in (("stop", 1), ("down", 0)):
+        records = [
+            Record(1, "1", 0, 1, RunStarted("heal", "", ("a",), "", {}, 1, {})),
+            Record(2, "1", 0, 2, ProcessStarted("a", 7, 8)),
+            Record(3, "2", 0, 3, RunStarted(command, "", ("a",), "", {}, 1, {})),
+            Record(4, "2", 0, 4, StepFinished("a", REMOVE, Outcome.CHANGED, 1, "")),
+        ]
+        assert (nodes(records)["a"].state, nodes(records)["a"].restarts) == ("stopped", kept)

@@ -427,3 +427,22 @@ def test_shipped_stack_is_valid(run: Run, validator: jsonschema.Draft202012Valid
         pytest.skip("there is no stack of our own yet")
     assert run("validate", path)[0] == 0
     assert list(validator.iter_errors(yaml.safe_load(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: shop\n", 'name: shop\n"tuple[x]": 1\n'),
+        ("name: shop\n", 'name: shop\n"literal[x": 1\n'),
+        ("name: shop\n", 'name: shop\n"[key]": 1\n'),
+        ("command: [nginx]", f"command: [nginx]\n    nice: 0x{'f' * 5000}"),
+    ],
+    ids=["tuple", "literal", "key", "huge"],
+)
+def test_whatever_stands_there_the_problem_has_words(
+    run: Run, stack: Callable[..., Path], old: str, new: str
+) -> None:
+    code, _, err = run("validate", stack(GOOD.replace(old, new)))
+    assert code == 2
+    assert "stack.yaml:" in err
+    assert len(err) < 2000
