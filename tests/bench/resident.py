@@ -35,7 +35,7 @@ def _rows(world: World, rounds: int) -> list[Row]:
     close_observer(world)
     fresh = _memory_mb(pid)
     shares = []
-    for _ in range(min(rounds, 3)):
+    for _ in range(min(rounds, 2)):
         before = cpu_s(pid)
         time.sleep(IDLE_S)
         shares.append((cpu_s(pid) - before) / IDLE_S * 100)
