@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 from graphs import graphs
@@ -161,45 +160,6 @@ async def test_removals_that_nothing_holds_back_begin_in_one_turn() -> None:
     assert begun == [begun[0]] * 5
 
 
-async def test_cancelled_while_it_waits_for_a_slot_a_node_says_so_and_never_begins() -> None:
-    world, events, began = World(), list[Event](), asyncio.Event()
-
-    async def hold() -> None:
-        began.set()
-        await asyncio.Event().wait()
-
-    first = node(Thing("first", world, before=hold))
-    nodes = [first, node(Thing("next", world), {"first": READY}), node(Thing("waits", world))]
-    task = asyncio.create_task(run(world, nodes, workers=1, events=events))
-    await began.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert world.log == ["+first", "-first"]
-    ends = {each.node: each.outcome for each in events if isinstance(each, StepFinished)}
-    assert ends == dict.fromkeys(["first", "waits"], Outcome.CANCELLED)
-
-
-async def test_what_ends_as_the_run_is_cancelled_lets_nothing_begin() -> None:
-    """A thread's work, say, that nobody can stop."""
-    world, events, began = World(), list[Event](), asyncio.Event()
-
-    async def deaf() -> None:
-        began.set()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-
-    nodes = [node(Thing("first", world, before=deaf)), node(Thing("next", world), {"first": READY})]
-    task = asyncio.create_task(run(world, nodes, events=events))
-    await began.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert world.log == ["+first", "first!"]
-    ends = {each.node: each.outcome for each in events if isinstance(each, StepFinished)}
-    assert ends == {"first": Outcome.CHANGED, "next": Outcome.CANCELLED}
-
-
 async def test_failed_attempt_is_undone_before_the_next() -> None:
     world, events = World(), list[Event]()
     result = await run(world, [node(Thing("a", world, failures=2))], events=events)
@@ -335,33 +295,6 @@ async def test_events_of_a_node_come_in_order_with_who_released_it() -> None:
     assert kinds("c") == [StepQueued, SlotTaken, StepStarted, StepFinished]  # nothing to wait for
     queued = next(e for e in events if isinstance(e, StepQueued) and e.node == "b")
     assert queued.released_by == "a"
-
-
-@given(graphs(largest=6), st.integers(0, 60), st.integers(1, 3), st.data())
-def test_cancelling_at_any_moment_leaves_no_half_built_thing(
-    needs: dict[str, dict[str, Stage]], turns: int, workers: int, data: st.DataObject
-) -> None:
-    before = data.draw(st.sets(st.sampled_from(sorted(needs))))
-
-    async def main() -> World:
-        world = World(set(before))
-        nodes = {name: node(Thing(name, world), stages) for name, stages in needs.items()}
-        executor = Executor(nodes, emit=lambda _: None, max_workers=workers, sleep=world.sleep)
-        task = asyncio.ensure_future(executor.run(Action.ENSURE))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait_for(task, 10)
-        return world
-
-    world = asyncio.run(main())
-    assert not [thing for thing in world.there if thing.startswith("half")]
-    assert before <= world.there
-    finished = {entry[:-1] for entry in world.log if entry.endswith("!")}
-    undone = {entry[1:] for entry in world.log if entry.startswith("-")}
-    assert world.there == before | (finished - undone)
-    assert not undone & before
 
 
 class Quick(Thing):
